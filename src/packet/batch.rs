@@ -1,0 +1,163 @@
+//! The batch: an arena of received bytes and the descriptors of what lies in it.
+//!
+//! A batch is filled by a source, unwrapped in place, and shared with the workers behind an `Arc`; no
+//! byte moves until a worker copies a kept packet into a capture run. When the last worker lets go,
+//! the receiver, which keeps one handle of each of its batches, is the only owner again and may refill
+//! it: that is how emptied batches go home, without a return channel.
+
+use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::packet::{DropReason, Endpoint, Tally, Vni};
+use crate::time::Timestamp;
+
+/// A UDP datagram as a source delivered it: payload only, outer headers gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram {
+    /// Where the payload starts in the arena.
+    pub start: u32,
+    /// Payload bytes present.
+    pub len: u32,
+    /// Payload bytes that were on the wire and are not here (a capture cut by its snaplen).
+    pub cut: u32,
+    /// Outer source address; IPv4-mapped addresses are given as IPv4.
+    pub source: IpAddr,
+    /// Outer UDP destination port.
+    pub port: u16,
+    /// When it arrived.
+    pub time: Timestamp,
+    /// Its place in the order of its receiver; see [`Batch::order`].
+    pub order: u64,
+}
+
+/// A mirrored packet: the inner frame, and what its wrapping said.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet {
+    /// Where the inner frame starts in the arena.
+    pub start: u32,
+    /// Bytes of the inner frame that are present.
+    pub len: u32,
+    /// Bytes of the inner frame that are known to be missing at its end, from the outer lengths.
+    pub cut: u32,
+    /// Payload bytes of the datagram that it came in, for the ledger.
+    pub datagram_len: u32,
+    /// The outer source: the mirrored ENI, also when a Gateway Load Balancer stood in between.
+    pub source: IpAddr,
+    /// The VNI.
+    pub vni: Vni,
+    /// The Gateway Load Balancer endpoint, if any.
+    pub endpoint: Option<Endpoint>,
+    /// When it arrived.
+    pub time: Timestamp,
+    /// Its place in the order of its receiver.
+    pub order: u64,
+    /// The worker that its flow belongs to.
+    pub worker: u16,
+}
+
+/// Received bytes with their descriptors.
+#[derive(Debug)]
+pub struct Batch {
+    arena: Box<[u8]>,
+    used: usize,
+    capacity: usize,
+    /// What the source delivered.
+    pub datagrams: Vec<Datagram>,
+    /// What decapsulation made of it.
+    pub packets: Vec<Packet>,
+    /// Records that the source itself refused (a replayed ARP, say), counted as received and dropped.
+    pub refused: Tally,
+    /// Which receiver filled it.
+    pub receiver: u16,
+    /// No later batch of this receiver holds a packet whose order is below this. Order is the
+    /// timestamp in nanoseconds for live sources and the record number for replay.
+    pub order: u64,
+}
+
+impl Batch {
+    /// A batch for at most `capacity` datagrams over an arena of `bytes` bytes. The arena is
+    /// zero pages until something is received into it.
+    pub fn new(receiver: u16, capacity: usize, bytes: usize) -> Self {
+        Self {
+            arena: vec![0; bytes].into_boxed_slice(),
+            used: 0,
+            capacity,
+            datagrams: Vec::with_capacity(capacity),
+            packets: Vec::with_capacity(capacity),
+            refused: Tally::default(),
+            receiver,
+            order: 0,
+        }
+    }
+
+    /// How many datagrams fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forgets what it held, keeping the memory.
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.datagrams.clear();
+        self.packets.clear();
+        self.refused = Tally::default();
+    }
+
+    /// Whether another datagram fits, as far as their number goes.
+    pub fn has_room(&self) -> bool {
+        self.datagrams.len() < self.capacity
+    }
+
+    /// The whole arena, for a source that places datagrams itself.
+    pub fn arena_mut(&mut self) -> &mut [u8] {
+        &mut self.arena
+    }
+
+    /// Copies `bytes` behind what is there and returns their place, or `None` when they do not fit
+    /// into what is left of the arena.
+    pub fn append(&mut self, bytes: &[u8]) -> Option<u32> {
+        let end = self.used.checked_add(bytes.len())?;
+        self.arena.get_mut(self.used..end)?.copy_from_slice(bytes);
+        let start = u32::try_from(self.used).ok()?;
+        self.used = end;
+        Some(start)
+    }
+
+    /// Counts a record that never became a datagram.
+    pub fn refuse(&mut self, reason: DropReason, bytes: usize) {
+        self.refused.receive(bytes);
+        self.refused.drop(reason);
+    }
+
+    /// `len` bytes of the arena from `start`; empty when they lie outside it.
+    pub fn bytes(&self, start: u32, len: u32) -> &[u8] {
+        let range = start as usize..start as usize + len as usize;
+        self.slice(range)
+    }
+
+    fn slice(&self, range: Range<usize>) -> &[u8] {
+        self.arena.get(range).unwrap_or_default()
+    }
+
+    /// The inner frame of a packet of this batch.
+    pub fn frame(&self, packet: &Packet) -> &[u8] {
+        self.bytes(packet.start, packet.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arena_takes_bytes_until_it_is_full_and_can_be_used_again() {
+        let mut batch = Batch::new(0, 4, 10);
+        assert_eq!(batch.append(b"hello"), Some(0));
+        assert_eq!(batch.append(b"world!"), None);
+        assert_eq!(batch.append(b"world"), Some(5));
+        assert_eq!(batch.bytes(5, 5), b"world");
+        batch.clear();
+        assert_eq!(batch.append(b"again"), Some(0));
+        assert_eq!(batch.bytes(8, 5), b"");
+    }
+}

@@ -1,0 +1,15 @@
+//! What travels: datagrams, mirrored packets, the batch that carries them, and the ledger they end in.
+//!
+//! Takes: bytes that a source received. Gives: [`Batch`] (an arena and the descriptors of what lies in
+//! it), [`Packet`], [`Peer`], [`Ledger`], and the two closed lists [`DropReason`] and [`FilterReason`].
+//! Holds: received = written + filtered + dropped for every [`Tally`] once nothing is in flight.
+
+mod batch;
+mod ledger;
+mod peer;
+mod reason;
+
+pub use batch::{Batch, Datagram, Packet};
+pub use ledger::{Ledger, Tally};
+pub use peer::{Endpoint, Peer, Vni};
+pub use reason::{DropReason, FilterReason};

@@ -1,0 +1,48 @@
+//! Where datagrams come from.
+//!
+//! Takes: sockets or capture files. Gives: batches of [`Datagram`](crate::packet::Datagram)s: the UDP
+//! payloads with outer source, port, time and order. Holds: everything that a source was given is either a
+//! datagram in the batch or counted in `Batch::refused`; what the kernel lost before is in
+//! [`KernelDrops`], never guessed.
+
+pub mod replay;
+pub mod udp;
+
+use crate::metrics::Gauge;
+use crate::packet::Batch;
+
+/// What one call of [`Source::receive`] came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// The batch holds something (datagrams or refusals).
+    Some,
+    /// Nothing came within the source's waiting time; `Batch::order` is still set.
+    Nothing,
+    /// Nothing will ever come again (end of a replay).
+    End,
+}
+
+/// A receiver's supply of datagrams. Two kinds live behind it: sockets and capture files.
+pub trait Source: Send {
+    /// Fills `batch`, which is empty, and sets its `order`. Waits a bounded time (some tens of
+    /// milliseconds at most) for the first datagram.
+    ///
+    /// # Errors
+    /// When the source can't be read any more (socket error, damaged file); what was read before is
+    /// in earlier batches.
+    fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received>;
+
+    /// Whether the receiver may wait for a free batch instead of dropping: true for files, which
+    /// do not run away, false for sockets.
+    fn can_wait(&self) -> bool;
+
+    /// A batch of the right shape for this source.
+    fn new_batch(&self, receiver: u16) -> Batch;
+}
+
+/// Datagrams that the kernel threw away before the program could read them, by where it counted them.
+#[derive(Debug, Default)]
+pub struct KernelDrops {
+    /// Of the socket: no room in its receive buffer (or a bad checksum), from `SO_MEMINFO` and `SO_RXQ_OVFL`.
+    pub socket: Gauge,
+}
