@@ -16,6 +16,7 @@ pub mod metrics;
 )]
 pub mod sys;
 pub mod time;
+pub mod units;
 
 // rank 1: what a packet is
 pub mod capfile;
