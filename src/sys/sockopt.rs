@@ -44,6 +44,37 @@ pub fn accept_zero_checksum6(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_UDP, UDP_NO_CHECK6_RX, 1)
 }
 
+/// Makes the kernel drop, and count, every datagram that arrives from now on; what is queued stays readable.
+/// Done by a classic BPF program (socket(7), SO_ATTACH_FILTER) whose one instruction returns 0 bytes to keep.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn refuse_all(socket: BorrowedFd<'_>) -> io::Result<()> {
+    const RETURN: u16 = 0x06;
+    let mut code = libc::sock_filter {
+        code: RETURN,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut code,
+    };
+    // SAFETY: `program` points to one live instruction, as `len` says, and both outlive the call.
+    // socket(7): "The filter is passed as a struct sock_fprog", which the kernel copies.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 fn set(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
