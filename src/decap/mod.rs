@@ -132,7 +132,6 @@ fn packet(datagram: &Datagram, inner: &Inner) -> Packet {
         endpoint: inner.endpoint,
         time: datagram.time,
         order: datagram.order,
-        worker: 0,
     }
 }
 

@@ -39,6 +39,16 @@ pub fn walk(frame: &[u8]) -> Headers {
 }
 
 impl Headers {
+    /// Source.
+    pub fn source(&self) -> Option<std::net::IpAddr> {
+        None
+    }
+
+    /// Destination.
+    pub fn destination(&self) -> Option<std::net::IpAddr> {
+        None
+    }
+
     /// Whether the packet is a fragment of an IP datagram, the first one included.
     pub fn is_fragment(&self) -> bool {
         false

@@ -35,6 +35,9 @@ pub trait Source: Send {
     /// with the workers. Files never press.
     fn under_pressure(&mut self) -> bool;
 
+    /// Whether what is not read in time is lost: true for sockets, false for files.
+    fn runs_away(&self) -> bool;
+
     /// Ends the intake: nothing new is taken, what has already arrived is still given, then
     /// [`Received::End`].
     fn stop(&mut self);

@@ -341,6 +341,10 @@ impl Source for Udp {
             .is_none_or(|info| info.queued >= info.limit / 2)
     }
 
+    fn runs_away(&self) -> bool {
+        true
+    }
+
     /// Lets the kernel refuse what comes from now on (it counts that), and reads what has arrived without waiting.
     fn stop(&mut self) {
         if !self.stopping {
