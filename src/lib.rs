@@ -10,8 +10,13 @@
 
 // rank 0: the kernel, the clock, the numbers
 pub mod metrics;
+#[expect(
+    unsafe_code,
+    reason = "the one door to the kernel; every block says why it is sound"
+)]
 pub mod sys;
 pub mod time;
+pub mod units;
 
 // rank 1: what a packet is
 pub mod capfile;

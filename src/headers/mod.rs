@@ -37,3 +37,20 @@ pub fn walk(frame: &[u8]) -> Headers {
         wire_len: frame.len() as u32,
     }
 }
+
+impl Headers {
+    /// Source.
+    pub fn source(&self) -> Option<std::net::IpAddr> {
+        None
+    }
+
+    /// Destination.
+    pub fn destination(&self) -> Option<std::net::IpAddr> {
+        None
+    }
+
+    /// Whether the packet is a fragment of an IP datagram, the first one included.
+    pub fn is_fragment(&self) -> bool {
+        false
+    }
+}

@@ -6,6 +6,7 @@
 
 mod batch;
 mod ledger;
+mod lots;
 mod peer;
 mod reason;
 

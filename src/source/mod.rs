@@ -3,12 +3,11 @@
 //! Takes: sockets or capture files. Gives: batches of [`Datagram`](crate::packet::Datagram)s: the UDP
 //! payloads with outer source, port, time and order. Holds: everything that a source was given is either a
 //! datagram in the batch or counted in `Batch::refused`; what the kernel lost before is in
-//! [`KernelDrops`], never guessed.
+//! [`udp::Facts`], never guessed.
 
 pub mod replay;
 pub mod udp;
 
-use crate::metrics::Gauge;
 use crate::packet::Batch;
 
 /// What one call of [`Source::receive`] came to.
@@ -32,17 +31,17 @@ pub trait Source: Send {
     /// in earlier batches.
     fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received>;
 
-    /// Whether the receiver may wait for a free batch instead of dropping: true for files, which
-    /// do not run away, false for sockets.
-    fn can_wait(&self) -> bool;
+    /// Whether packets will soon be lost unless the source is read: asked while every batch is still
+    /// with the workers. Files never press.
+    fn under_pressure(&mut self) -> bool;
+
+    /// Whether what is not read in time is lost: true for sockets, false for files.
+    fn runs_away(&self) -> bool;
+
+    /// Ends the intake: nothing new is taken, what has already arrived is still given, then
+    /// [`Received::End`].
+    fn stop(&mut self);
 
     /// A batch of the right shape for this source.
     fn new_batch(&self, receiver: u16) -> Batch;
-}
-
-/// Datagrams that the kernel threw away before the program could read them, by where it counted them.
-#[derive(Debug, Default)]
-pub struct KernelDrops {
-    /// Of the socket: no room in its receive buffer (or a bad checksum), from `SO_MEMINFO` and `SO_RXQ_OVFL`.
-    pub socket: Gauge,
 }

@@ -5,10 +5,6 @@
 //! only inside the buffer it was lent, and only during the call; the number returned is exactly how
 //! many datagrams, from the first on, the kernel took.
 
-#![expect(
-    unsafe_code,
-    reason = "sendmmsg and the options that switch UDP checksums off have no safe wrapper"
-)]
 
 use std::io;
 use std::mem;
