@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The captures of a corpus folder; none, with a word on it, where there is no corpus.
-pub fn corpus(folder: &str) -> Vec<PathBuf> {
+pub(crate) fn corpus(folder: &str) -> Vec<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
     let root = std::env::var_os("MIRRORTAP_CORPUS").map_or(beside, PathBuf::from);
     let Ok(entries) = std::fs::read_dir(root.join(folder)) else {
@@ -29,7 +29,7 @@ pub fn corpus(folder: &str) -> Vec<PathBuf> {
 }
 
 /// Runs a program; what it printed, or `None` when it failed.
-pub fn output(program: &str, args: &[&str]) -> Option<String> {
+pub(crate) fn output(program: &str, args: &[&str]) -> Option<String> {
     let out = Command::new(program).args(args).output();
     let out = out.unwrap_or_else(|e| panic!("{program} is needed for this test: {e}"));
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -37,7 +37,7 @@ pub fn output(program: &str, args: &[&str]) -> Option<String> {
 }
 
 /// The fields that tshark decodes, one line for each packet.
-pub fn tshark(file: &Path, fields: &[&str]) -> Vec<String> {
+pub(crate) fn tshark(file: &Path, fields: &[&str]) -> Vec<String> {
     let file = file.to_str().unwrap();
     let mut args = vec!["-n", "-r", file, "-T", "fields", "-E", "separator=|"];
     // no reassembly: each packet by itself
@@ -52,13 +52,13 @@ pub fn tshark(file: &Path, fields: &[&str]) -> Vec<String> {
 
 /// A packet of a capture.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Packet {
-    pub nanos: u64,
-    pub data: Vec<u8>,
+pub(crate) struct Packet {
+    pub(crate) nanos: u64,
+    pub(crate) data: Vec<u8>,
 }
 
 /// A little-endian nanosecond pcap file: its link type and packets.
-pub fn pcap(file: &Path) -> (u32, Vec<Packet>) {
+pub(crate) fn pcap(file: &Path) -> (u32, Vec<Packet>) {
     let bytes = std::fs::read(file).unwrap();
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!(word(0), 0xa1b2_3c4d, "{}", file.display());
