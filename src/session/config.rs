@@ -65,6 +65,17 @@ pub struct OutputConfig {
 }
 
 impl OutputConfig {
+    /// Settings with every key given.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            format: Some(settings.format),
+            precision: Some(settings.precision),
+            rotate_size: Some(Size(settings.rotate_size.unwrap_or(0))),
+            rotate_interval: Some(Interval(settings.rotate_interval.unwrap_or_default())),
+            rotate_packets: Some(settings.rotate_packets.unwrap_or(0)),
+        }
+    }
+
     /// These settings where they are given, `defaults` where not. Zero means no limit.
     pub fn over(&self, defaults: &Settings) -> Settings {
         let span = |i: Interval| Some(i.0).filter(|d| !d.is_zero());
