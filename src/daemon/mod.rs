@@ -6,6 +6,7 @@
 
 mod notify;
 mod sensor;
+mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::Arc;

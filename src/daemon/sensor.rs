@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::config::{self, Config};
 use crate::control::{self, Configuration, Handles};
 use crate::daemon::notify::Notify;
+use crate::daemon::snapshot;
 use crate::pipeline::{self, Pipeline, Report};
 use crate::source::Kind;
 use crate::time::{self, Monotonic};
@@ -167,7 +168,7 @@ impl Sensor {
         control::Snapshot {
             uptime_seconds: time::monotonic().since(self.started).as_secs_f64(),
             config: told,
-            ..self.pipeline.snapshot(kind.name())
+            ..snapshot::of(&self.pipeline, kind.name())
         }
     }
 

@@ -113,6 +113,7 @@ fn start(
     let (sinks, writers) = capture::start(&config.writer, &config.output, layout.workers, live)?;
     let queues = dispatch::queues(layout.workers, feeds.len() * receiver::BATCHES);
     let receivers = feeds.len();
+    let watched = queues.receivers.clone();
     let mut workers = Vec::new();
     for (id, (queue, sink)) in queues.receivers.into_iter().zip(sinks).enumerate() {
         let sink: Box<dyn Sink> = Box::new(sink);
@@ -133,6 +134,7 @@ fn start(
         table,
         receivers: stages,
         workers,
+        queues: watched,
         sockets: Vec::new(),
         progress: None,
         layout,

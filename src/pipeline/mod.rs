@@ -19,7 +19,10 @@ pub use build::{Error, live, replay};
 pub use layout::Layout;
 pub use report::Report;
 
+use crossbeam_channel::Receiver;
+
 use crate::config::Config;
+use crate::dispatch::Parcel;
 use crate::session::{self, Table};
 use crate::sink::capture::Writers;
 use crate::source::replay::Progress;
@@ -46,6 +49,8 @@ pub struct Pipeline {
     pub receivers: Vec<Stage<receiver::Counters>>,
     /// Workers, by number.
     pub workers: Vec<Stage<worker::Counters>>,
+    /// The workers' queues, to be looked at.
+    pub queues: Vec<Receiver<Parcel>>,
     /// The sockets of a live pipeline.
     pub sockets: Vec<Arc<Facts>>,
     /// How far a replay is.

@@ -30,7 +30,7 @@ impl Report {
     pub fn of(pipeline: &Pipeline) -> Self {
         let mut total = pipeline.table.unattributed.read();
         let sessions = pipeline.table.ledgers();
-        for (_, tally) in &sessions {
+        for (_, _, tally) in &sessions {
             total.merge(tally);
         }
         let (files, files_total) = pipeline.writers.files();
@@ -39,7 +39,7 @@ impl Report {
             kernel_dropped: kernel_dropped(pipeline),
             files,
             files_total,
-            per_session: sessions.into_iter().map(|(name, tally)| (name.to_string(), tally)).collect(),
+            per_session: sessions.into_iter().map(|(name, _, tally)| (name.to_string(), tally)).collect(),
         }
     }
 }

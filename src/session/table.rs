@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::filter::Filter;
+use crate::metrics::Counter;
 use crate::packet::{Endpoint, Ledger, Packet, Peer, Tally, Vni};
 use crate::session::{Learner, Session, Snapshot, Unknown};
 use crate::spool::{Settings, Target};
@@ -47,7 +48,8 @@ impl From<&Packet> for Key {
 /// What outlives a reload: ledgers and targets by session name.
 #[derive(Debug, Default)]
 pub struct Keep {
-    ledgers: HashMap<Arc<str>, Arc<Ledger>>,
+    /// With the order in which sessions became known.
+    ledgers: HashMap<Arc<str>, (u64, Arc<Ledger>)>,
     targets: HashMap<Arc<str>, Arc<Target>>,
     next_target: u32,
 }
@@ -55,7 +57,9 @@ pub struct Keep {
 impl Keep {
     /// The ledger of a session, the same one for the same name for ever.
     pub fn ledger(&mut self, name: &Arc<str>) -> Arc<Ledger> {
-        Arc::clone(self.ledgers.entry(Arc::clone(name)).or_default())
+        let order = self.ledgers.len() as u64;
+        let entry = self.ledgers.entry(Arc::clone(name));
+        Arc::clone(&entry.or_insert_with(|| (order, Arc::default())).1)
     }
 
     /// The target of a session: the one it had if its settings are the same, otherwise a new one.
@@ -94,6 +98,8 @@ pub struct Table {
     known: Mutex<Known>,
     /// What was refused before it could be told whose it was.
     pub unattributed: Ledger,
+    /// Look-ups of peers that found no room in the table.
+    pub overflowed: Counter,
 }
 
 impl Table {
@@ -107,6 +113,7 @@ impl Table {
                 ..Known::default()
             }),
             unattributed: Ledger::new(),
+            overflowed: Counter::new(),
         }
     }
 
@@ -141,14 +148,20 @@ impl Table {
             Some(session) => Arc::clone(session),
             None => known.unknown(&snapshot, key.vni),
         };
-        (known.peer(key, &session.name), session)
+        let peer = known.peer(key, &session.name);
+        self.overflowed.add(u64::from(peer.id == u32::MAX));
+        (peer, session)
     }
 
-    /// The ledger of every session that has had one, by name.
-    pub fn ledgers(&self) -> Vec<(Arc<str>, Tally)> {
+    /// The ledger of every session that has had one, by name, with the order in which they became known.
+    pub fn ledgers(&self) -> Vec<(Arc<str>, u64, Tally)> {
         let known = self.lock();
-        let read = |(name, ledger): (&Arc<str>, &Arc<Ledger>)| (Arc::clone(name), ledger.read());
-        let mut all: Vec<_> = known.keep.ledgers.iter().map(read).collect();
+        let mut all: Vec<_> = known
+            .keep
+            .ledgers
+            .iter()
+            .map(|(name, (order, ledger))| (Arc::clone(name), *order, ledger.read()))
+            .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }

@@ -32,12 +32,21 @@ pub struct Config {
 }
 
 /// Kinds of live sources.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// UDP sockets.
     #[default]
     Udp,
+}
+
+impl Kind {
+    /// Its name in configuration, status and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+        }
+    }
 }
 
 impl Default for Config {
