@@ -28,9 +28,9 @@ impl Net {
         // room for the wrapping, as AWS has it
         net.link("server", "u0", "10.9.2.1/24", "sensor", "m0", "10.9.2.2/24", 9000);
         net.ip("server", "link add vx0 type vxlan id 4242 local 10.9.2.1 remote 10.9.2.2 dstport 4789 dev u0 nolearning");
-        net.ip("server", "link set vx0 up");
         // no neighbour discovery of its own on the mirror's device
         net.exec("server", &["sysctl", "-qw", "net.ipv6.conf.vx0.disable_ipv6=1"]);
+        net.ip("server", "link set vx0 up");
         net
     }
 
