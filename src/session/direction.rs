@@ -56,7 +56,7 @@ impl Learner {
     }
 
     fn by_address(&self, peer: &Peer, headers: &Headers) -> Direction {
-        let (Some(src), Some(dst)) = (headers.source(), headers.destination()) else {
+        let (Some(src), Some(dst)) = (headers.key.source(), headers.key.destination()) else {
             return Direction::Unknown;
         };
         let is_eni = |address: IpAddr| address == peer.source || self.addresses.contains(&address);
