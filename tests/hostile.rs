@@ -1,5 +1,10 @@
 //! Malformed packets and broken files, raw and wrapped: nothing crashes, everything is counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -36,7 +41,11 @@ fn raw_hostile_captures_are_counted_record_by_record() {
         assert_eq!(run.status.code(), Some(expected), "{name}: {said}");
         let ledger = ledger(&run);
         // fragments that were merged are fewer datagrams than records
-        assert!(ledger.number("received") <= packets.len() as u64, "{name}: {}", ledger.0);
+        assert!(
+            ledger.number("received") <= packets.len() as u64,
+            "{name}: {}",
+            ledger.0
+        );
     }
 }
 

@@ -1,5 +1,10 @@
 //! Reloads, by signal and by command: nothing is lost, a bad configuration changes nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -24,7 +29,10 @@ fn reload(folder: &std::path::Path) -> std::process::Output {
 
 fn config(folder: &std::path::Path, sessions: &str) -> String {
     let socket = folder.join("control.sock");
-    format!("[threads]\nworkers = 2\n[control]\nsocket = '{}'\n{sessions}", socket.display())
+    format!(
+        "[threads]\nworkers = 2\n[control]\nsocket = '{}'\n{sessions}",
+        socket.display()
+    )
 }
 
 const NAMED: &str = "[[session]]\nname = 'named'\nvni = 1\n";
@@ -41,7 +49,10 @@ fn reloads_under_load_lose_nothing_and_bad_ones_are_refused() {
         options.vnis = "1-4".parse().unwrap();
         options.count = Some(60_000);
         options.pace = Pace::Rate(20_000);
-        Generator::new(options).unwrap().run(&AtomicBool::new(false)).unwrap()
+        Generator::new(options)
+            .unwrap()
+            .run(&AtomicBool::new(false))
+            .unwrap()
     });
     for round in 0..10 {
         std::thread::sleep(Duration::from_millis(150));
@@ -52,15 +63,27 @@ fn reloads_under_load_lose_nothing_and_bad_ones_are_refused() {
             sensor.signal("HUP");
         } else {
             let out = reload(folder.path());
-            assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+            assert!(
+                out.status.success(),
+                "{}",
+                String::from_utf8_lossy(&out.stderr)
+            );
         }
     }
     std::fs::write(&file, "[[session]]\nname = 'x'\nvin = 1\n").unwrap();
     let out = reload(folder.path());
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(78), "{said}");
-    assert!(said.contains(":3:1: unknown key \"vin\"; did you mean \"vni\"?"), "{said}");
-    assert!(sensor.status()["config"]["last_reload_error"].as_str().unwrap().contains("vin"));
+    assert!(
+        said.contains(":3:1: unknown key \"vin\"; did you mean \"vni\"?"),
+        "{said}"
+    );
+    assert!(
+        sensor.status()["config"]["last_reload_error"]
+            .as_str()
+            .unwrap()
+            .contains("vin")
+    );
     let sent = sender.join().unwrap();
     sensor.signal("TERM");
     let ledger = sensor.collect();
@@ -77,11 +100,17 @@ fn a_second_signal_leaves_at_once() {
     let mut sensor = Sensor::start(folder.path(), hook, &[]);
     let mut options = Options::new(SocketAddr::from(([127, 0, 0, 1], sensor.udp)));
     options.count = Some(10);
-    Generator::new(options).unwrap().run(&AtomicBool::new(false)).unwrap();
+    Generator::new(options)
+        .unwrap()
+        .run(&AtomicBool::new(false))
+        .unwrap();
     std::thread::sleep(Duration::from_millis(300));
     sensor.signal("INT");
     std::thread::sleep(Duration::from_millis(700));
-    assert!(sensor.child.try_wait().unwrap().is_none(), "the hook still runs");
+    assert!(
+        sensor.child.try_wait().unwrap().is_none(),
+        "the hook still runs"
+    );
     sensor.signal("INT");
     for _ in 0..40 {
         if let Some(status) = sensor.child.try_wait().unwrap() {

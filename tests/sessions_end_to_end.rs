@@ -1,5 +1,10 @@
 //! Sessions and filters on real traffic: what is in the files is what tshark's own filters pick from the capture.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -19,7 +24,11 @@ fn wrapped(folder: &Path, captures: &[PathBuf]) -> Vec<PathBuf> {
             .arg(capture)
             .output()
             .unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        assert!(
+            run.status.success(),
+            "{}",
+            String::from_utf8_lossy(&run.stderr)
+        );
         outer
     };
     captures.iter().enumerate().map(wrap).collect()
@@ -36,8 +45,14 @@ fn run(folder: &Path, outer: &[PathBuf], config: &str) -> (Ledger, PathBuf) {
 
 /// How many frames of a capture a tshark display filter matches.
 fn tshark_count(capture: &Path, filter: &str) -> usize {
-    let out = tool("tshark").arg("-nr").arg(capture).args(["-Y", filter, "-T", "fields", "-e", "frame.number"]).output();
-    String::from_utf8_lossy(&out.unwrap().stdout).lines().count()
+    let out = tool("tshark")
+        .arg("-nr")
+        .arg(capture)
+        .args(["-Y", filter, "-T", "fields", "-e", "frame.number"])
+        .output();
+    String::from_utf8_lossy(&out.unwrap().stdout)
+        .lines()
+        .count()
 }
 
 #[test]
@@ -51,28 +66,52 @@ fn an_expression_keeps_what_tshark_would_keep() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let outer = wrapped(folder.path(), std::slice::from_ref(&capture));
-        let config = format!("[[session]]\nname = 'web'\nvni = 1\nfilter = {{ expression = '{expression}' }}\n");
+        let config = format!(
+            "[[session]]\nname = 'web'\nvni = 1\nfilter = {{ expression = '{expression}' }}\n"
+        );
         let (ledger, out) = run(folder.path(), &outer, &config);
         let expected = tshark_count(&capture, display);
-        assert_eq!(ledger.number("written"), expected as u64, "{expression}: {}", ledger.0);
+        assert_eq!(
+            ledger.number("written"),
+            expected as u64,
+            "{expression}: {}",
+            ledger.0
+        );
         assert_eq!(all_packets(&out).len(), expected, "{expression}");
-        assert_eq!(ledger.filtered("expression") + ledger.number("written"), ledger.number("received"));
+        assert_eq!(
+            ledger.filtered("expression") + ledger.number("written"),
+            ledger.number("received")
+        );
     }
 }
 
 #[test]
 fn sessions_are_told_apart_by_vni_and_unknown_ones_can_be_dropped() {
     let Some(corpus) = corpus() else { return };
-    let names = ["arkime-v6-http.pcap", "zeek-ssh-single-conn.pcap", "ndpi-memcached.pcap"];
-    let captures: Vec<PathBuf> = names.iter().map(|n| corpus.join("protocols").join(n)).collect();
+    let names = [
+        "arkime-v6-http.pcap",
+        "zeek-ssh-single-conn.pcap",
+        "ndpi-memcached.pcap",
+    ];
+    let captures: Vec<PathBuf> = names
+        .iter()
+        .map(|n| corpus.join("protocols").join(n))
+        .collect();
     let folder = tempfile::tempdir().unwrap();
     let outer = wrapped(folder.path(), &captures);
     let config = "unknown = 'drop'\n[[session]]\nname = 'first'\nvni = 1\n[[session]]\nname = 'second'\nvni = '2-2'\n";
     let (ledger, out) = run(folder.path(), &outer, config);
     for (name, capture) in ["first", "second"].iter().zip(&captures) {
-        assert_eq!(all_packets(&out.join(name)).len(), packets(capture).len(), "{name}");
+        assert_eq!(
+            all_packets(&out.join(name)).len(),
+            packets(capture).len(),
+            "{name}"
+        );
     }
-    assert_eq!(ledger.filtered("unknown_session"), packets(&captures[2]).len() as u64);
+    assert_eq!(
+        ledger.filtered("unknown_session"),
+        packets(&captures[2]).len() as u64
+    );
     assert!(!out.join("vni-3").exists());
 }
 
@@ -97,7 +136,16 @@ fn a_packet_cut_by_aws_keeps_its_wire_length() {
     let folder = tempfile::tempdir().unwrap();
     let outer = folder.path().join("cut.pcap");
     let run = Command::new(PROGRAM)
-        .args(["send", "--to", "127.0.0.1:4789", "--vni", "1", "--packet-length", "100", "--write"])
+        .args([
+            "send",
+            "--to",
+            "127.0.0.1:4789",
+            "--vni",
+            "1",
+            "--packet-length",
+            "100",
+            "--write",
+        ])
         .arg(&outer)
         .arg(&capture)
         .output()
@@ -106,7 +154,10 @@ fn a_packet_cut_by_aws_keeps_its_wire_length() {
     let out = folder.path().join("out");
     replay(&[&outer], &out, &[]);
     let (before, after) = (packets(&capture), all_packets(&out));
-    assert!(before.iter().any(|p| p.data.len() > 100), "something was cut");
+    assert!(
+        before.iter().any(|p| p.data.len() > 100),
+        "something was cut"
+    );
     assert_eq!(before.len(), after.len());
     for (before, after) in before.iter().zip(after) {
         assert_eq!(after.data, before.data[..before.data.len().min(100)]);

@@ -14,7 +14,7 @@ use crate::sys::affinity;
   mirrortap check                          the installed file
   mirrortap check mirrortap.toml           another one
   mirrortap check mirrortap.toml --show    every key with the value in force")]
-pub struct Args {
+pub(super) struct Args {
     /// The configuration.
     #[arg(default_value = INSTALLED)]
     file: PathBuf,
@@ -23,17 +23,27 @@ pub struct Args {
     show: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let loaded = Loaded::load(Some(&args.file))?;
     if !args.show {
         let n = loaded.config.session.len();
-        println!("{}: good; {n} session{}", args.file.display(), if n == 1 { "" } else { "s" });
+        println!(
+            "{}: good; {n} session{}",
+            args.file.display(),
+            if n == 1 { "" } else { "s" }
+        );
         return Ok(ExitCode::SUCCESS);
     }
-    let text = loaded.config.show().map_err(|e| Failure::new(failure::SOFTWARE, e))?;
+    let text = loaded
+        .config
+        .show()
+        .map_err(|e| Failure::new(failure::SOFTWARE, e))?;
     let cores = affinity::allowed().unwrap_or_default();
     let layout = Layout::new(loaded.config.threads, &cores);
-    println!("# {}, with every key that it leaves to its default", args.file.display());
+    println!(
+        "# {}, with every key that it leaves to its default",
+        args.file.display()
+    );
     println!(
         "# on this machine ({} cores): {} receivers for each address, {} workers",
         cores.len(),

@@ -36,7 +36,7 @@ capture = { format = "pcapng" }
 #[command(after_help = "Examples:
   mirrortap demo
   mirrortap demo --seconds 30 --rate 100000 --output /tmp/demo")]
-pub struct Args {
+pub(super) struct Args {
     /// How long traffic is sent.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
@@ -51,7 +51,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let config = config(&args)?;
     let pipeline = pipeline::live(&config, Path::new(".")).map_err(|e| run::failed(&e.into()))?;
     let Some(address) = pipeline.sockets.first().map(|s| s.address) else {
@@ -68,7 +68,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         conclude(&args, &report, sent.sent);
     }
     let whole = report.total.is_closed() && sent.sent == arrived(&report);
-    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(failure::SOFTWARE) })
+    Ok(if whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(failure::SOFTWARE)
+    })
 }
 
 fn config(args: &Args) -> Result<Config, Failure> {
@@ -87,7 +91,9 @@ fn send(
     interrupts: &Interrupts,
 ) -> Result<generator::Report, Failure> {
     let mut options = Options::new(to);
-    options.vnis = "100-104".parse().map_err(|e| Failure::new(failure::SOFTWARE, e))?;
+    options.vnis = "100-104"
+        .parse()
+        .map_err(|e| Failure::new(failure::SOFTWARE, e))?;
     options.pace = Pace::Rate(args.rate);
     options.duration = Some(Duration::from_secs(args.seconds));
     let mut generator = Generator::new(options).map_err(|e| Failure::new(failure::SOFTWARE, e))?;
@@ -103,7 +109,9 @@ fn send(
         }
     }
     view.end();
-    let report = thread.join().map_err(|_| Failure::new(failure::SOFTWARE, "the generator panicked"))?;
+    let report = thread
+        .join()
+        .map_err(|_| Failure::new(failure::SOFTWARE, "the generator panicked"))?;
     report.map_err(|e| Failure::new(failure::SOFTWARE, e))
 }
 
@@ -113,10 +121,16 @@ fn arrived(report: &Report) -> u64 {
 
 fn conclude(args: &Args, report: &Report, sent: u64) {
     let arrived = arrived(report);
-    let verdict = if arrived == sent { "every one is in the ledger above" } else { "NOT ALL ACCOUNTED FOR" };
+    let verdict = if arrived == sent {
+        "every one is in the ledger above"
+    } else {
+        "NOT ALL ACCOUNTED FOR"
+    };
     println!("\nThe generator sent {sent} packets; {arrived} arrived: {verdict}.");
     println!("\nWhat to do next");
-    let Some(file) = report.files.first().map(|f| f.path.display()) else { return };
+    let Some(file) = report.files.first().map(|f| f.path.display()) else {
+        return;
+    };
     println!("  look at a file       tcpdump -nr {file} | head");
     println!("  in Wireshark         wireshark {file}");
     println!("  in Zeek              zeek -C -r {file}");
@@ -142,7 +156,12 @@ impl View {
                 args.rate, args.seconds
             );
         }
-        Self { shown: !args.json, redraw, lines: 0, last: (time::monotonic(), 0) }
+        Self {
+            shown: !args.json,
+            redraw,
+            lines: 0,
+            last: (time::monotonic(), 0),
+        }
     }
 
     fn show(&mut self, pipeline: &Pipeline) {
@@ -156,19 +175,32 @@ impl View {
         let received = report.total.received;
         let rate = (received - self.last.1) as f64 / elapsed.as_secs_f64();
         self.last = (now, received);
-        if self.redraw { self.table(&report, rate) } else { line(&report, rate) }
+        if self.redraw {
+            self.table(&report, rate)
+        } else {
+            line(&report, rate)
+        }
     }
 
     fn table(&mut self, report: &Report, rate: f64) {
         if self.lines > 0 {
             print!("\x1b[{}A\x1b[J", self.lines);
         }
-        println!("{:<14} {:>12} {:>12} {:>12} {:>12}", "session", "received", "written", "filtered", "dropped");
+        println!(
+            "{:<14} {:>12} {:>12} {:>12} {:>12}",
+            "session", "received", "written", "filtered", "dropped"
+        );
         for (name, t) in &report.per_session {
             let (filtered, dropped) = (t.filtered_total(), t.dropped_total());
-            println!("{name:<14} {:>12} {:>12} {filtered:>12} {dropped:>12}", t.received, t.written);
+            println!(
+                "{name:<14} {:>12} {:>12} {filtered:>12} {dropped:>12}",
+                t.received, t.written
+            );
         }
-        println!("{rate:>27.0} packets/s, {} written", human_bytes(report.total.bytes_written));
+        println!(
+            "{rate:>27.0} packets/s, {} written",
+            human_bytes(report.total.bytes_written)
+        );
         self.lines = report.per_session.len() + 2;
     }
 

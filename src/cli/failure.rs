@@ -4,39 +4,42 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 /// Bad use of the command line (EX_USAGE).
-pub const USAGE: u8 = 64;
+pub(super) const USAGE: u8 = 64;
 /// The input is not what it should be: no capture, or a damaged one (EX_DATAERR).
-pub const DATA: u8 = 65;
+pub(super) const DATA: u8 = 65;
 /// The input can't be opened (EX_NOINPUT).
-pub const NO_INPUT: u8 = 66;
+pub(super) const NO_INPUT: u8 = 66;
 /// Something needed is not available: a port in use, a sensor that does not run (EX_UNAVAILABLE).
-pub const UNAVAILABLE: u8 = 69;
+pub(super) const UNAVAILABLE: u8 = 69;
 /// The program itself is at fault (EX_SOFTWARE).
-pub const SOFTWARE: u8 = 70;
+pub(super) const SOFTWARE: u8 = 70;
 /// The output can't be made (EX_CANTCREAT).
-pub const CANT_CREATE: u8 = 73;
+pub(super) const CANT_CREATE: u8 = 73;
 /// Reading or writing failed (EX_IOERR).
-pub const IO: u8 = 74;
+pub(super) const IO: u8 = 74;
 /// Bad configuration (EX_CONFIG).
-pub const CONFIG: u8 = 78;
+pub(super) const CONFIG: u8 = 78;
 
 /// A failed verb.
 #[derive(Debug)]
-pub struct Failure {
+pub(super) struct Failure {
     /// Exit code.
-    pub code: u8,
+    pub(super) code: u8,
     /// What is wrong and what to do; may have several lines.
-    pub message: String,
+    pub(super) message: String,
 }
 
 impl Failure {
     /// With a code and a message.
-    pub fn new(code: u8, message: impl Display) -> Self {
-        Self { code, message: message.to_string() }
+    pub(super) fn new(code: u8, message: impl Display) -> Self {
+        Self {
+            code,
+            message: message.to_string(),
+        }
     }
 
     /// Tells the person and gives the shell its code.
-    pub fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> ExitCode {
         eprintln!("mirrortap: {}", self.message);
         ExitCode::from(self.code)
     }

@@ -7,15 +7,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How often SIGINT or SIGTERM has come.
 #[derive(Clone, Debug, Default)]
-pub struct Interrupts(Arc<AtomicU32>);
+pub(super) struct Interrupts(Arc<AtomicU32>);
 
 impl Interrupts {
     /// Watches from now on. Where signals can't be watched, they keep their default effect.
-    pub fn watch() -> Self {
+    pub(super) fn watch() -> Self {
         let this = Self::default();
         let count = Arc::clone(&this.0);
         std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             if let Ok(runtime) = runtime {
                 // an error means that signals keep their default effect: the process ends
                 let _ = runtime.block_on(count_signals(&count));
@@ -25,12 +27,12 @@ impl Interrupts {
     }
 
     /// Whether to stop.
-    pub fn stop(&self) -> bool {
+    pub(super) fn stop(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= 1
     }
 
     /// Whether to leave at once.
-    pub fn leave(&self) -> bool {
+    pub(super) fn leave(&self) -> bool {
         self.0.load(Ordering::Relaxed) >= 2
     }
 }

@@ -9,7 +9,7 @@ use crate::pipeline::Report;
 const LISTED: usize = 20;
 
 /// Prints the ledger: as one JSON object, or for people.
-pub fn print(report: &Report, json: bool) {
+pub(super) fn print(report: &Report, json: bool) {
     if json {
         match serde_json::to_string(report) {
             Ok(text) => println!("{text}"),
@@ -43,8 +43,14 @@ fn totals(out: &mut String, report: &Report) -> std::fmt::Result {
         reason_line(out, reason.name(), n)?;
     }
     match t.in_flight() {
-        0 => writeln!(out, "  closed: received = written + filtered + dropped, to the packet")?,
-        open => writeln!(out, "  NOT CLOSED: {open} packets are in no counter; please report this")?,
+        0 => writeln!(
+            out,
+            "  closed: received = written + filtered + dropped, to the packet"
+        )?,
+        open => writeln!(
+            out,
+            "  NOT CLOSED: {open} packets are in no counter; please report this"
+        )?,
     }
     for (place, n) in report.kernel_dropped.iter().filter(|(_, n)| **n > 0) {
         line(out, "lost before", *n, &format!("in the kernel: {place}"))?;
@@ -57,19 +63,35 @@ fn line(out: &mut String, what: &str, n: u64, more: &str) -> std::fmt::Result {
 }
 
 fn reason_line(out: &mut String, name: &str, n: u64) -> std::fmt::Result {
-    if n == 0 { Ok(()) } else { writeln!(out, "    {name:<24} {n:>8}") }
+    if n == 0 {
+        Ok(())
+    } else {
+        writeln!(out, "    {name:<24} {n:>8}")
+    }
 }
 
 fn sessions(out: &mut String, report: &Report) -> std::fmt::Result {
     if report.per_session.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n{:<28} {:>12} {:>12} {:>12} {:>12}", "session", "received", "written", "filtered", "dropped")?;
-    let mut rows: Vec<(&str, &Tally)> = report.per_session.iter().map(|(n, t)| (n.as_str(), t)).collect();
+    writeln!(
+        out,
+        "\n{:<28} {:>12} {:>12} {:>12} {:>12}",
+        "session", "received", "written", "filtered", "dropped"
+    )?;
+    let mut rows: Vec<(&str, &Tally)> = report
+        .per_session
+        .iter()
+        .map(|(n, t)| (n.as_str(), t))
+        .collect();
     rows.sort_by_key(|(_, t)| std::cmp::Reverse(t.received));
     for (name, t) in rows.iter().take(LISTED) {
         let (filtered, dropped) = (t.filtered_total(), t.dropped_total());
-        writeln!(out, "{name:<28} {:>12} {:>12} {filtered:>12} {dropped:>12}", t.received, t.written)?;
+        writeln!(
+            out,
+            "{name:<28} {:>12} {:>12} {filtered:>12} {dropped:>12}",
+            t.received, t.written
+        )?;
     }
     if rows.len() > LISTED {
         writeln!(out, "and {} more", rows.len() - LISTED)?;
@@ -78,9 +100,20 @@ fn sessions(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 fn files(out: &mut String, report: &Report) -> std::fmt::Result {
-    writeln!(out, "\n{} file{}", report.files_total, if report.files_total == 1 { "" } else { "s" })?;
+    writeln!(
+        out,
+        "\n{} file{}",
+        report.files_total,
+        if report.files_total == 1 { "" } else { "s" }
+    )?;
     for file in report.files.iter().take(LISTED) {
-        writeln!(out, "  {}  {} packets, {}", file.path.display(), file.packets, human_bytes(file.bytes))?;
+        writeln!(
+            out,
+            "  {}  {} packets, {}",
+            file.path.display(),
+            file.packets,
+            human_bytes(file.bytes)
+        )?;
     }
     if report.files.len() > LISTED {
         writeln!(out, "  and {} more", report.files.len() - LISTED)?;
@@ -89,7 +122,7 @@ fn files(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 /// `1.5 MiB`.
-pub fn human_bytes(bytes: u64) -> String {
+pub(super) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64;
     let mut unit = "B";
@@ -100,5 +133,9 @@ pub fn human_bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit = next;
     }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+    if unit == "B" {
+        format!("{bytes} B")
+    } else {
+        format!("{value:.1} {unit}")
+    }
 }

@@ -23,7 +23,12 @@ use failure::Failure;
 
 /// Receives AWS VPC Traffic Mirroring, takes the VXLAN wrapping off, and writes capture files.
 #[derive(Debug, Parser)]
-#[command(name = "mirrortap", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "mirrortap",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -74,7 +79,12 @@ impl Verb {
             Self::Inspect(args) => inspect::run(args),
             Self::Reload(args) => reload::run(args),
             Self::Completions { shell } => {
-                clap_complete::generate(shell, &mut Cli::command(), "mirrortap", &mut std::io::stdout());
+                clap_complete::generate(
+                    shell,
+                    &mut Cli::command(),
+                    "mirrortap",
+                    &mut std::io::stdout(),
+                );
                 Ok(ExitCode::SUCCESS)
             }
             Self::Man => man(),
@@ -84,7 +94,8 @@ impl Verb {
 
 fn man() -> Result<ExitCode, Failure> {
     let page = clap_mangen::Man::new(Cli::command());
-    page.render(&mut std::io::stdout()).map_err(|e| Failure::new(failure::IO, e))?;
+    page.render(&mut std::io::stdout())
+        .map_err(|e| Failure::new(failure::IO, e))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,7 +103,11 @@ fn man() -> Result<ExitCode, Failure> {
 fn usage(error: &clap::Error) -> ExitCode {
     // nothing can be done when even this can't be printed
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(failure::USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::control::client;
   mirrortap reload                                    the packaged service
   mirrortap reload --config mirrortap.toml            find the socket in this configuration
   mirrortap reload --socket captures/.control.sock    a sensor started by hand")]
-pub struct Args {
+pub(super) struct Args {
     /// The sensor's control socket.
     #[arg(long)]
     socket: Option<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let socket = match args.socket {
         Some(socket) => socket,
         None => find(args.config)?,
@@ -43,7 +43,14 @@ fn find(config: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let installed = PathBuf::from(INSTALLED);
     let file = config.or_else(|| installed.is_file().then_some(installed));
     let loaded = Loaded::load(file.as_deref())?;
-    loaded.config.control.socket_path(&loaded.config.output).ok_or_else(|| {
-        Failure::new(failure::CONFIG, "the control socket is off in this configuration; send SIGHUP instead")
-    })
+    loaded
+        .config
+        .control
+        .socket_path(&loaded.config.output)
+        .ok_or_else(|| {
+            Failure::new(
+                failure::CONFIG,
+                "the control socket is off in this configuration; send SIGHUP instead",
+            )
+        })
 }

@@ -17,13 +17,15 @@ use crate::{logging, time};
 /// Run captures of outer packets (as tcpdump on a mirror target writes them) through the same decapsulation,
 /// sessions, filters and files as live traffic. Times and order are those of the capture.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Reads pcap and pcapng, plain, .gz or .zst, of Ethernet, raw IP, Linux SLL and SLL2; - is standard input.
+#[command(
+    after_help = "Reads pcap and pcapng, plain, .gz or .zst, of Ethernet, raw IP, Linux SLL and SLL2; - is standard input.
 
 Examples:
   mirrortap replay mirror.pcap --output captures
   zstdcat old.pcap.zst | mirrortap replay - --output captures --json
-  mirrortap replay a.pcap b.pcap --config sessions.toml --output captures")]
-pub struct Args {
+  mirrortap replay a.pcap b.pcap --config sessions.toml --output captures"
+)]
+pub(super) struct Args {
     /// The captures, one after the other; - is standard input.
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -38,13 +40,17 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut loaded = Loaded::load(args.config.as_deref())?;
     if let Some(output) = args.output {
         loaded.config.output = output;
     }
     logging::init(&loaded.config.log);
-    if let Some(missing) = args.files.iter().find(|f| f.as_os_str() != "-" && !f.exists()) {
+    if let Some(missing) = args
+        .files
+        .iter()
+        .find(|f| f.as_os_str() != "-" && !f.exists())
+    {
         let message = format!("{}: no such file", missing.display());
         return Err(Failure::new(failure::NO_INPUT, message));
     }
@@ -57,7 +63,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let report = pipeline.finish(loaded.config.shutdown_timeout.0);
     ledger::print(&report, args.json);
-    let damage = pipeline.progress.as_deref().map(Progress::damage).unwrap_or_default();
+    let damage = pipeline
+        .progress
+        .as_deref()
+        .map(Progress::damage)
+        .unwrap_or_default();
     if damage.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -85,7 +95,11 @@ fn wait(pipeline: &Pipeline, interrupts: &Interrupts) {
 
 fn show(progress: &Progress) {
     let (read, total) = (progress.bytes_read(), progress.bytes_total());
-    let done = if total == 0 { 0.0 } else { read as f64 / total as f64 };
+    let done = if total == 0 {
+        0.0
+    } else {
+        read as f64 / total as f64
+    };
     let filled = (done * 30.0) as usize;
     eprint!(
         "\r[{:<30}] {:>3.0} %  {} packets  {} ",

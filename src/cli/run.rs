@@ -21,7 +21,7 @@ use crate::source::Kind;
 
 SIGHUP reads the configuration again; SIGTERM and SIGINT stop, close every file and print the ledger;
 a second one exits at once.")]
-pub struct Args {
+pub(super) struct Args {
     /// Configuration file.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -42,17 +42,24 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let overrides = daemon::Overrides { listen: args.listen, output: args.output, source: args.source, control: args.control };
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let overrides = daemon::Overrides {
+        listen: args.listen,
+        output: args.output,
+        source: args.source,
+        control: args.control.map(|l| l.0),
+    };
     let loaded = Loaded::load(args.config.as_deref())?;
-    let report = daemon::run(loaded.config, loaded.file, &overrides).map_err(|e| failed(&e))?;
-    let Some(report) = report else { return Ok(ExitCode::from(130)) };
+    let report = daemon::run(loaded.config, loaded.file, overrides).map_err(|e| failed(&e))?;
+    let Some(report) = report else {
+        return Ok(ExitCode::from(130));
+    };
     ledger::print(&report, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
 /// The exit code of a pipeline that did not start.
-pub fn failed(error: &daemon::Error) -> Failure {
+pub(super) fn failed(error: &daemon::Error) -> Failure {
     use pipeline::Error as P;
     let code = match error {
         daemon::Error::Pipeline(P::Listen(_)) | daemon::Error::Control(_) => failure::UNAVAILABLE,

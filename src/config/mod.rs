@@ -125,12 +125,15 @@ impl Config {
         };
         let read = read::read(text);
         let mut list = read.problems;
+        let broken = !list.is_empty();
         if let Some(config) = &read.config {
             list.extend(config.own_problems(&read.table));
             // compiled to be thrown away: the sessions' names, claims, filters and expressions
-            if let Err(errors) = config.snapshot(base(file), &mut Keep::default()) {
-                list.extend(errors.into_iter().map(|e| read.table.of_session(&e)));
-            }
+            let compiled = config.snapshot(base(file), &mut Keep::default());
+            let errors = compiled.err().unwrap_or_default();
+            // what was wrong has been left out: a session may claim more than was meant
+            let sure = |e: &&session::Error| !broken || !matches!(e.key, "vni" | "source");
+            list.extend(errors.iter().filter(sure).map(|e| read.table.of_session(e)));
         }
         list.sort_by_key(|p| p.span.as_ref().map(|s| s.start));
         match read.config {

@@ -61,10 +61,11 @@ fn problem(error: &toml::de::Error) -> Problem {
 /// Takes the innermost entry that `span` lies in out of the table; false when there is none.
 fn take_out(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
     let within = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
-    for value in table.values_mut() {
-        if take_out_of(value.get_mut(), span) {
-            return true;
-        }
+    if table
+        .iter_mut()
+        .any(|(_, value)| take_out_of(value.get_mut(), span))
+    {
+        return true;
     }
     let hit = table
         .iter()

@@ -51,9 +51,13 @@ pub fn run(
         .build()
         .map_err(Error::Runtime)?;
     // signals are taken before anything is started, so that one that comes early is not lost
-    let mut signals = { let _context = runtime.enter(); Signals::new().map_err(Error::Runtime)? };
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::new().map_err(Error::Runtime)?
+    };
     let sensor = Arc::new(Sensor::start(&config, file, overrides)?);
-    let _control = control::Server::start(&config.control, &config.output, Sensor::handles(&sensor))?;
+    let _control =
+        control::Server::start(&config.control, &config.output, Sensor::handles(&sensor))?;
     let notify = notify::Notify::from_env();
     notify.ready("Receiving.");
     let limit = config.shutdown_timeout.0;

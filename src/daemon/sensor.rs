@@ -63,7 +63,11 @@ impl Sensor {
     ///
     /// # Errors
     /// What could not be started.
-    pub fn start(config: &Config, file: Option<PathBuf>, overrides: Overrides) -> Result<Self, pipeline::Error> {
+    pub fn start(
+        config: &Config,
+        file: Option<PathBuf>,
+        overrides: Overrides,
+    ) -> Result<Self, pipeline::Error> {
         let pipeline = pipeline::live(config, &base(file.as_deref()))?;
         let now = time::now();
         let told = Configuration {
@@ -113,14 +117,20 @@ impl Sensor {
             Err(refusal) => {
                 self.state().1.reloads_refused += 1;
                 self.state().1.last_reload_error = Some(refusal.clone());
-                tracing::error!(reason = refusal, "The new configuration was refused; the old one stays in force.");
+                tracing::error!(
+                    reason = refusal,
+                    "The new configuration was refused; the old one stays in force."
+                );
             }
         }
         outcome
     }
 
     fn try_reload(&self) -> Result<String, String> {
-        let file = self.file.as_deref().ok_or("the sensor was started without a configuration file")?;
+        let file = self
+            .file
+            .as_deref()
+            .ok_or("the sensor was started without a configuration file")?;
         let mut new = Config::load(file).map_err(|problems| problems.to_string())?;
         self.overrides.apply(&mut new);
         let mut state = self.state();
@@ -130,9 +140,16 @@ impl Sensor {
         taken.session.clone_from(&new.session);
         taken.unknown = new.unknown;
         taken.capture = new.capture;
-        let generation = self.pipeline.reload(&taken, &base(Some(file))).map_err(|errors| {
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })?;
+        let generation = self
+            .pipeline
+            .reload(&taken, &base(Some(file)))
+            .map_err(|errors| {
+                errors
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            })?;
         let now = time::now();
         state.1.generation = generation;
         state.1.loaded_at = now.to_string();
@@ -140,8 +157,14 @@ impl Sensor {
         state.1.last_reload_error = None;
         let sessions = taken.session.len();
         state.0 = taken;
-        let told = format!("The configuration was read again: {sessions} sessions, generation {generation}.");
-        Ok(if waiting.is_empty() { told } else { format!("{told} Only a restart changes: {}.", waiting.join(", ")) })
+        let told = format!(
+            "The configuration was read again: {sessions} sessions, generation {generation}."
+        );
+        Ok(if waiting.is_empty() {
+            told
+        } else {
+            format!("{told} Only a restart changes: {}.", waiting.join(", "))
+        })
     }
 
     /// Stops in data order and closes every file.
@@ -187,9 +210,15 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("writer", old.writer != new.writer),
         ("control", old.control != new.control),
         ("log", old.log != new.log),
-        ("shutdown_timeout", old.shutdown_timeout != new.shutdown_timeout),
+        (
+            "shutdown_timeout",
+            old.shutdown_timeout != new.shutdown_timeout,
+        ),
     ]);
-    differ.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+    differ
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
 }
 
 fn base(file: Option<&Path>) -> PathBuf {

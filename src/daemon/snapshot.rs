@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::control::{Buffer, Counters, Files, Receiver, Rule, Session, Snapshot, Source, Worker, Writer};
+use crate::control::{
+    Buffer, Counters, Files, Receiver, Rule, Session, Snapshot, Source, Worker, Writer,
+};
 use crate::pipeline::{Pipeline, Report};
 use crate::time;
 
@@ -50,10 +52,21 @@ fn sessions(pipeline: &Pipeline) -> BTreeMap<String, Session> {
         .table
         .ledgers()
         .into_iter()
-        .map(|(name, order, ledger)| (name.to_string(), Session { order, ledger, ..Session::default() }))
+        .map(|(name, order, ledger)| {
+            (
+                name.to_string(),
+                Session {
+                    order,
+                    ledger,
+                    ..Session::default()
+                },
+            )
+        })
         .collect();
     for peer in pipeline.table.peers() {
-        let Some(session) = all.get_mut(&*peer.session) else { continue };
+        let Some(session) = all.get_mut(&*peer.session) else {
+            continue;
+        };
         session.peers += 1;
         let vni = peer.vni.value();
         if session.vnis.len() < VNIS && !session.vnis.contains(&vni) {
@@ -112,13 +125,21 @@ fn workers(pipeline: &Pipeline, now: u64) -> Vec<Worker> {
 fn writers(pipeline: &Pipeline, now: u64) -> Vec<Writer> {
     let ages = pipeline.writers.heartbeat_ages(now);
     let each = (0_u16..).zip(ages);
-    let told = each.map(|(id, age)| Writer { id, heartbeat_age_seconds: seconds(age), ..Writer::default() });
+    let told = each.map(|(id, age)| Writer {
+        id,
+        heartbeat_age_seconds: seconds(age),
+        ..Writer::default()
+    });
     told.collect()
 }
 
 fn buffer(pipeline: &Pipeline) -> Buffer {
     let buffer = pipeline.writers.buffer();
-    Buffer { bytes: buffer.bytes, limit_bytes: buffer.limit, high_water_bytes: buffer.high_water }
+    Buffer {
+        bytes: buffer.bytes,
+        limit_bytes: buffer.limit,
+        high_water_bytes: buffer.high_water,
+    }
 }
 
 fn files(pipeline: &Pipeline, closed: u64) -> Files {
@@ -138,7 +159,11 @@ fn counters(pipeline: &Pipeline) -> Counters {
     let receivers = || pipeline.receivers.iter().map(|r| &r.counters);
     Counters {
         reserved_bits: receivers().map(|c| c.decap.reserved_bits.value()).sum(),
-        truncated: pipeline.workers.iter().map(|w| w.counters.truncated.value()).sum(),
+        truncated: pipeline
+            .workers
+            .iter()
+            .map(|w| w.counters.truncated.value())
+            .sum(),
         peers_overflowed: pipeline.table.overflowed.value(),
     }
 }

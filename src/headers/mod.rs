@@ -104,20 +104,3 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     field(bytes, at).map(|b| u16::from_be_bytes(*b))
 }
-
-impl Headers {
-    /// Source.
-    pub fn source(&self) -> Option<std::net::IpAddr> {
-        None
-    }
-
-    /// Destination.
-    pub fn destination(&self) -> Option<std::net::IpAddr> {
-        None
-    }
-
-    /// Whether the packet is a fragment of an IP datagram, the first one included.
-    pub fn is_fragment(&self) -> bool {
-        false
-    }
-}

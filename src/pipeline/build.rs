@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::config::Config;
 use crate::dispatch::{self, Dispatch};
@@ -13,7 +13,7 @@ use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
 use crate::source::{Source, udp};
 use crate::sys::affinity;
-use crate::worker::{self, Worker};
+use crate::worker::Worker;
 
 /// Why a pipeline can't start.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,10 @@ pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
         for udp in listen(*address, config, layout.receivers)? {
             sockets.push(udp.facts());
             let core = layout.receiver_core(feeds.len());
-            feeds.push(Fed { source: Box::new(udp), core });
+            feeds.push(Fed {
+                source: Box::new(udp),
+                core,
+            });
         }
     }
     let mut pipeline = start(config, base, layout, feeds, true)?;
@@ -72,9 +75,12 @@ fn listen(address: SocketAddr, config: &Config, count: usize) -> Result<Vec<udp:
         tracing::info!(address = %facts.address, sockets = count, receive_buffer = facts.buffer_granted,
             "Listening.");
         if facts.is_clamped() {
-            tracing::warn!(asked = facts.buffer_asked, granted = facts.buffer_granted,
+            tracing::warn!(
+                asked = facts.buffer_asked,
+                granted = facts.buffer_granted,
                 "The kernel granted a smaller receive buffer than asked for; bursts may be lost. \
-                 Raise net.core.rmem_max (see the packaged sysctl file) or grant CAP_NET_ADMIN.");
+                 Raise net.core.rmem_max (see the packaged sysctl file) or grant CAP_NET_ADMIN."
+            );
         }
     }
     Ok(sockets)
@@ -87,9 +93,15 @@ fn listen(address: SocketAddr, config: &Config, count: usize) -> Result<Vec<udp:
 pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipeline, Error> {
     let source = Replay::open(files, config.ports())?;
     let progress = source.progress();
-    let layout = Layout { receivers: 1, ..layout(config) };
+    let layout = Layout {
+        receivers: 1,
+        ..layout(config)
+    };
     let core = layout.receiver_core(0);
-    let feeds = vec![Fed { source: Box::new(source), core }];
+    let feeds = vec![Fed {
+        source: Box::new(source),
+        core,
+    }];
     let mut pipeline = start(config, base, layout, feeds, false)?;
     pipeline.progress = Some(progress);
     Ok(pipeline)
@@ -117,18 +129,39 @@ fn start(
     let mut workers = Vec::new();
     for (id, (queue, sink)) in queues.receivers.into_iter().zip(sinks).enumerate() {
         let sink: Box<dyn Sink> = Box::new(sink);
-        let worker = Worker::new(id, queue, receivers, Seats::new(Arc::clone(&table)), sink, !live);
+        let worker = Worker::new(
+            id,
+            queue,
+            receivers,
+            Seats::new(Arc::clone(&table)),
+            sink,
+            !live,
+        );
         let counters = worker.counters();
-        workers.push(stage(format!("worker-{id}"), layout.worker_core(id), counters, || worker.run())?);
+        workers.push(stage(
+            format!("worker-{id}"),
+            layout.worker_core(id),
+            counters,
+            || worker.run(),
+        )?);
     }
     let shared = Arc::new(receiver::Shared::default());
     let mut stages = Vec::new();
     for (id, Fed { source, core }) in (0_u16..).zip(feeds) {
         let dispatch = Dispatch::new(id, queues.senders.clone());
         let seats = Seats::new(Arc::clone(&table));
-        let receiver = Receiver::new(id, source, config.ports(), dispatch, seats, Arc::clone(&shared));
+        let receiver = Receiver::new(
+            id,
+            source,
+            config.ports(),
+            dispatch,
+            seats,
+            Arc::clone(&shared),
+        );
         let counters = receiver.counters();
-        stages.push(stage(format!("receiver-{id}"), core, counters, || receiver.run())?);
+        stages.push(stage(format!("receiver-{id}"), core, counters, || {
+            receiver.run()
+        })?);
     }
     Ok(Pipeline {
         table,
@@ -158,6 +191,9 @@ fn stage<C>(
         run();
     };
     let thread = std::thread::Builder::new().name(name.clone()).spawn(body);
-    let thread = Some(thread.map_err(|error| Error::Thread { name, error })?);
-    Ok(Stage { counters, thread })
+    let thread = thread.map_err(|error| Error::Thread { name, error })?;
+    Ok(Stage {
+        counters,
+        thread: Mutex::new(Some(thread)),
+    })
 }

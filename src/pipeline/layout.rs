@@ -25,7 +25,13 @@ impl Layout {
     /// For the cores that the process may use.
     pub fn new(threads: Threads, cores: &[usize]) -> Self {
         let n = cores.len().max(1);
-        let or = |asked: u16, default: usize| if asked == 0 { default } else { usize::from(asked) };
+        let or = |asked: u16, default: usize| {
+            if asked == 0 {
+                default
+            } else {
+                usize::from(asked)
+            }
+        };
         let receivers = or(threads.receivers, (n / 2).max(1));
         let workers = or(threads.workers, (n / 4).max(1));
         // on a single core pinning says nothing
@@ -41,7 +47,9 @@ impl Layout {
 
     /// The core of receiver `i`, counted over all addresses.
     pub fn receiver_core(&self, i: usize) -> Option<usize> {
-        self.receiver_cores.get(i % self.receiver_cores.len().max(1)).copied()
+        self.receiver_cores
+            .get(i % self.receiver_cores.len().max(1))
+            .copied()
     }
 
     /// The core of worker `i`.
@@ -72,8 +80,15 @@ mod tests {
 
     #[test]
     fn only_allowed_cores_are_used_and_more_threads_than_cores_share_them() {
-        let threads = Threads { receivers: 2, workers: 3, pin: true };
+        let threads = Threads {
+            receivers: 2,
+            workers: 3,
+            pin: true,
+        };
         let l = Layout::new(threads, &[5, 9]);
-        assert_eq!((l.receiver_cores, l.worker_cores), (vec![5, 9], vec![5, 9, 5]));
+        assert_eq!(
+            (l.receiver_cores, l.worker_cores),
+            (vec![5, 9], vec![5, 9, 5])
+        );
     }
 }

@@ -10,8 +10,8 @@ mod layout;
 mod report;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const STUCK: Duration = Duration::from_secs(10);
 pub struct Stage<C> {
     /// Its counters, readable while it runs.
     pub counters: Arc<C>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A running pipeline.
@@ -108,7 +108,9 @@ impl Pipeline {
 
     /// Whether every receiver has ended: a replay is through, or was stopped.
     pub fn is_through(&self) -> bool {
-        self.receivers.iter().all(|r| r.counters.ended.get().is_some())
+        self.receivers
+            .iter()
+            .all(|r| r.counters.ended.get().is_some())
     }
 
     /// Asks the receivers to take nothing new.
@@ -117,26 +119,37 @@ impl Pipeline {
     }
 
     /// Stops in data order and closes every file, within `limit`. What could not be written by then is counted as
-    /// dropped (`shutdown`).
-    pub fn finish(mut self, limit: Duration) -> Report {
+    /// dropped (`shutdown`). A second call only reads the ledger.
+    pub fn finish(&self, limit: Duration) -> Report {
         let start = time::monotonic();
         self.request_stop();
-        join(&mut self.receivers);
-        join(&mut self.workers);
+        join(&self.receivers);
+        join(&self.workers);
         let left = limit.saturating_sub(time::monotonic().since(start));
         self.writers.finish(left);
-        Report::of(&self)
+        Report::of(self)
     }
 }
 
 fn moves(what: &str, i: usize, age: Duration) -> Result<(), String> {
-    if age > STUCK { Err(format!("{what} {i} has not moved for {} s", age.as_secs())) } else { Ok(()) }
+    if age > STUCK {
+        Err(format!("{what} {i} has not moved for {} s", age.as_secs()))
+    } else {
+        Ok(())
+    }
 }
 
-fn join<C>(stages: &mut [Stage<C>]) {
-    for thread in stages.iter_mut().filter_map(|s| s.thread.take()) {
-        if thread.join().is_err() {
-            tracing::error!("A thread of the packet path has panicked; its packets are missing in the ledger.");
+fn join<C>(stages: &[Stage<C>]) {
+    for stage in stages {
+        let thread = stage
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if thread.is_some_and(|t| t.join().is_err()) {
+            tracing::error!(
+                "A thread of the packet path has panicked; its packets are missing in the ledger."
+            );
         }
     }
 }

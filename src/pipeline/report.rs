@@ -39,13 +39,18 @@ impl Report {
             kernel_dropped: kernel_dropped(pipeline),
             files,
             files_total,
-            per_session: sessions.into_iter().map(|(name, _, tally)| (name.to_string(), tally)).collect(),
+            per_session: sessions
+                .into_iter()
+                .map(|(name, _, tally)| (name.to_string(), tally))
+                .collect(),
         }
     }
 }
 
 fn kernel_dropped(pipeline: &Pipeline) -> BTreeMap<&'static str, u64> {
-    let sum = |read: fn(&crate::source::udp::Facts) -> u64| pipeline.sockets.iter().map(|s| read(s)).sum();
+    let sum = |read: fn(&crate::source::udp::Facts) -> u64| {
+        pipeline.sockets.iter().map(|s| read(s)).sum()
+    };
     if pipeline.sockets.is_empty() {
         return BTreeMap::new();
     }

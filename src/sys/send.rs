@@ -5,7 +5,6 @@
 //! only inside the buffer it was lent, and only during the call; the number returned is exactly how
 //! many datagrams, from the first on, the kernel took.
 
-
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -141,7 +140,7 @@ fn leave_checksum_out(fd: RawFd, ipv4: bool) -> io::Result<()> {
 }
 
 fn set(fd: RawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let len = mem::size_of_val(&value) as libc::socklen_t;
+    let len = size_of_val(&value) as libc::socklen_t;
     // SAFETY: setsockopt(2): "The arguments optval and optlen are used to access option values"; they name
     // one `c_int` on this stack, which outlives the call and is only read. "Most socket-level options
     // utilize an int argument for optval", and so do the IP, IPv6 and UDP ones used here.
@@ -203,9 +202,11 @@ mod tests {
         drop(receiver);
         let places = [Place { start: 0, len: 1 }; 2];
         let outcomes: Vec<_> = (0..4).map(|_| sender.send(&[0], &places)).collect();
-        assert!(outcomes.iter().any(
-            |o| matches!(o, Err(e) if e.kind() == io::ErrorKind::ConnectionRefused)
-        ));
+        assert!(
+            outcomes
+                .iter()
+                .any(|o| matches!(o, Err(e) if e.kind() == io::ErrorKind::ConnectionRefused))
+        );
         assert!(outcomes.iter().any(Result::is_ok));
     }
 }

@@ -70,6 +70,7 @@ impl Worker {
         receivers: usize,
         seats: Seats,
         sink: Box<dyn Sink>,
+        patient: bool,
     ) -> Self {
         let counters = Arc::default();
         Self {
@@ -79,6 +80,7 @@ impl Worker {
             sink,
             counters,
             orders: vec![0; receivers],
+            patient,
         }
     }
 
@@ -122,9 +124,13 @@ impl Worker {
         let watermark = self.watermark();
         let mut truncated = 0;
         for packet in batch.packets_of(self.id) {
-            let Some(seat) = self.seats.seat(packet) else { continue };
+            let Some(seat) = self.seats.seat(packet) else {
+                continue;
+            };
             let frame = batch.frame(packet);
-            let Some(origlen) = judge(seat, frame, packet) else { continue };
+            let Some(origlen) = judge(seat, frame, packet) else {
+                continue;
+            };
             truncated += u64::from(origlen as usize > frame.len());
             let sink = self.sink.as_mut();
             let mut kept = keep(seat, frame, origlen, packet, sink);
@@ -185,7 +191,10 @@ fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Op
         Direction::Unknown
     };
     let verdict = session.filter.judge(frame, headers, wire_len, direction);
-    if let Some(hits) = verdict.rule.and_then(|r| seat.rule_hits.get_mut(r as usize)) {
+    if let Some(hits) = verdict
+        .rule
+        .and_then(|r| seat.rule_hits.get_mut(r as usize))
+    {
         *hits += 1;
     }
     verdict.reject
@@ -198,9 +207,22 @@ fn keep(
     packet: &Packet,
     sink: &mut dyn Sink,
 ) -> Result<(), DropReason> {
-    let Some(target) = &seat.session.target else { return Ok(()) };
-    let caplen = seat.session.packet_length.map_or(frame.len(), |l| frame.len().min(l as usize));
+    let Some(target) = &seat.session.target else {
+        return Ok(());
+    };
+    let caplen = seat
+        .session
+        .packet_length
+        .map_or(frame.len(), |l| frame.len().min(l as usize));
     let frame = frame.get(..caplen).unwrap_or(frame);
-    sink.keep(target, &seat.peer, Kept { frame, origlen, time: packet.time, order: packet.order })
+    sink.keep(
+        target,
+        &seat.peer,
+        Kept {
+            frame,
+            origlen,
+            time: packet.time,
+            order: packet.order,
+        },
+    )
 }
-

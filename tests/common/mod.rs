@@ -29,14 +29,19 @@ pub fn corpus() -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    assert!(std::env::var_os("CI").is_none(), "CI needs the corpus: set MIRRORTAP_CORPUS");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "CI needs the corpus: set MIRRORTAP_CORPUS"
+    );
     println!("no corpus here (MIRRORTAP_CORPUS): nothing was checked");
     None
 }
 
 /// Captures of a corpus folder, sorted.
 pub fn captures(folder: &str) -> Vec<PathBuf> {
-    let Some(corpus) = corpus() else { return Vec::new() };
+    let Some(corpus) = corpus() else {
+        return Vec::new();
+    };
     let mut all: Vec<PathBuf> = fs::read_dir(corpus.join(folder))
         .unwrap()
         .map(|e| e.unwrap().path())
@@ -55,7 +60,10 @@ pub fn stem(path: &Path) -> String {
 pub fn is_root() -> bool {
     let uid = Command::new("id").arg("-u").output().unwrap();
     let root = uid.stdout == b"0\n";
-    assert!(root || std::env::var_os("CI").is_none(), "CI must run this test as root");
+    assert!(
+        root || std::env::var_os("CI").is_none(),
+        "CI must run this test as root"
+    );
     if !root {
         println!("needs root: nothing was checked");
     }
@@ -64,7 +72,12 @@ pub fn is_root() -> bool {
 
 /// A tool that the set-up script installs.
 pub fn tool(name: &str) -> Command {
-    let found = Command::new("which").arg(name).output().unwrap().status.success();
+    let found = Command::new("which")
+        .arg(name)
+        .output()
+        .unwrap()
+        .status
+        .success();
     assert!(found, "{name} is not installed: run `make setup`");
     Command::new(name)
 }
@@ -89,7 +102,11 @@ pub fn readable_packets(file: &Path) -> (Vec<Packet>, Option<String>) {
     let mut reader = Reader::open(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let mut all = Vec::new();
     while let Some(r) = reader.next().unwrap() {
-        all.push(Packet { nanos: r.time.nanos(), origlen: r.origlen, data: r.data.to_vec() });
+        all.push(Packet {
+            nanos: r.time.nanos(),
+            origlen: r.origlen,
+            data: r.data.to_vec(),
+        });
     }
     (all, reader.damage().map(ToString::to_string))
 }
@@ -102,7 +119,11 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            assert!(!name.ends_with(".partial"), "left behind: {}", path.display());
+            assert!(
+                !name.ends_with(".partial"),
+                "left behind: {}",
+                path.display()
+            );
             if path.is_dir() {
                 folders.push(path);
             } else if name.ends_with(".pcap") || name.ends_with(".pcapng") {
@@ -128,7 +149,10 @@ pub fn mirrortap(args: &[&str]) -> Output {
 pub fn ledger(output: &Output) -> Ledger {
     let text = String::from_utf8_lossy(&output.stdout);
     let last = text.lines().last().unwrap_or_else(|| {
-        panic!("no ledger; it said: {}", String::from_utf8_lossy(&output.stderr))
+        panic!(
+            "no ledger; it said: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
     });
     let ledger = Ledger(serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {last}")));
     ledger.assert_closed();
@@ -138,7 +162,13 @@ pub fn ledger(output: &Output) -> Ledger {
 /// Replays captures and gives the ledger.
 pub fn replay(captures: &[&Path], output: &Path, more: &[&str]) -> Ledger {
     let mut command = Command::new(PROGRAM);
-    command.arg("replay").args(captures).arg("--output").arg(output).arg("--json").args(more);
+    command
+        .arg("replay")
+        .args(captures)
+        .arg("--output")
+        .arg(output)
+        .arg("--json")
+        .args(more);
     let out = command.output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success(), "{captures:?}: {said}");
@@ -151,7 +181,9 @@ pub struct Ledger(pub Value);
 
 impl Ledger {
     pub fn number(&self, key: &str) -> u64 {
-        self.0[key].as_u64().unwrap_or_else(|| panic!("no {key} in {}", self.0))
+        self.0[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {key} in {}", self.0))
     }
 
     pub fn sum(&self, key: &str) -> u64 {
@@ -182,7 +214,11 @@ impl Ledger {
 }
 
 fn sum(map: &Value) -> u64 {
-    map.as_object().into_iter().flatten().map(|(_, n)| n.as_u64().unwrap()).sum()
+    map.as_object()
+        .into_iter()
+        .flatten()
+        .map(|(_, n)| n.as_u64().unwrap())
+        .sum()
 }
 
 /// A sensor that runs until it is told to stop.
@@ -209,7 +245,12 @@ impl Sensor {
             .arg("run")
             .arg("--config")
             .arg(&file)
-            .args(["--listen", &format!("127.0.0.1:{udp}"), "--control", &format!("127.0.0.1:{http}")])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{udp}"),
+                "--control",
+                &format!("127.0.0.1:{http}"),
+            ])
             .arg("--output")
             .arg(folder.join("out"))
             .arg("--json")
@@ -231,7 +272,13 @@ impl Sensor {
                 let _ = tell.send(line);
             }
         });
-        Self { child, udp, http, said, log: Vec::new() }
+        Self {
+            child,
+            udp,
+            http,
+            said,
+            log: Vec::new(),
+        }
     }
 
     fn wait_healthy(&mut self) {
@@ -265,7 +312,10 @@ impl Sensor {
     }
 
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status();
         assert!(sent.unwrap().success());
     }
 
@@ -283,7 +333,11 @@ impl Sensor {
         let status = self.child.wait().unwrap();
         std::thread::sleep(Duration::from_millis(20));
         assert!(status.success(), "{status}: {:#?}", self.log());
-        let output = Output { status, stdout: text.into_bytes(), stderr: Vec::new() };
+        let output = Output {
+            status,
+            stdout: text.into_bytes(),
+            stderr: Vec::new(),
+        };
         ledger(&output)
     }
 }
@@ -298,13 +352,22 @@ impl Drop for Sensor {
 pub fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     let code = head.split(' ').nth(1)?.parse().ok()?;
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+    let body = if head
+        .to_ascii_lowercase()
+        .contains("transfer-encoding: chunked")
+    {
         unchunk(body)
     } else {
         body.to_owned()
@@ -323,11 +386,19 @@ fn unchunk(mut body: &str) -> String {
 }
 
 pub fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 pub fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Wraps a capture as AWS would, replays that, and compares every packet: bytes, order, times, lengths.
@@ -336,7 +407,15 @@ pub fn assert_wrapped_round_trip(capture: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let outer = folder.path().join("outer.pcap");
     let run = Command::new(PROGRAM)
-        .args(["send", "--to", "127.0.0.1:4789", "--vni", "77", "--json", "--write"])
+        .args([
+            "send",
+            "--to",
+            "127.0.0.1:4789",
+            "--vni",
+            "77",
+            "--json",
+            "--write",
+        ])
         .arg(&outer)
         .arg(capture)
         .output()
@@ -347,10 +426,19 @@ pub fn assert_wrapped_round_trip(capture: &Path) {
     let text = String::from_utf8_lossy(&run.stdout).into_owned();
     let report: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     let skipped = report["skipped"].as_u64().unwrap();
-    assert_eq!(report["sent"].as_u64().unwrap() + skipped, before.len() as u64, "{name}: {report}");
+    assert_eq!(
+        report["sent"].as_u64().unwrap() + skipped,
+        before.len() as u64,
+        "{name}: {report}"
+    );
     let out = folder.path().join("out");
     let ledger = replay(&[&outer], &out, &[]);
-    assert_eq!(ledger.number("written"), report["sent"].as_u64().unwrap(), "{name}: {}", ledger.0);
+    assert_eq!(
+        ledger.number("written"),
+        report["sent"].as_u64().unwrap(),
+        "{name}: {}",
+        ledger.0
+    );
     let after = all_packets(&out);
     if skipped > 0 || !is_ethernet(capture) {
         // frames that got a made-up Ethernet header: the end of each is the original
