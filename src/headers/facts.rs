@@ -1,0 +1,193 @@
+//! What a walk finds out.
+//!
+//! A fact that a frame does not state, or that was cut off, is `None`; offsets count from the first
+//! byte of the frame.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The 5-tuple of a packet, as it was sent (not ordered).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct FlowKey {
+    /// Source address; an IPv4 address fills the first four bytes.
+    pub src: [u8; 16],
+    /// Destination address; an IPv4 address fills the first four bytes.
+    pub dst: [u8; 16],
+    /// 4, 6, or 0 when the frame holds no IP.
+    pub version: u8,
+    /// IP protocol number (for IPv6 behind the extension headers, as far as they could be read).
+    pub proto: u8,
+    /// Source port; 0 where there is none or it was cut off.
+    pub sport: u16,
+    /// Destination port; 0 where there is none or it was cut off.
+    pub dport: u16,
+}
+
+impl FlowKey {
+    /// The source address, if the frame holds IP.
+    pub fn source(&self) -> Option<IpAddr> {
+        address(self.version, self.src)
+    }
+
+    /// The destination address, if the frame holds IP.
+    pub fn destination(&self) -> Option<IpAddr> {
+        address(self.version, self.dst)
+    }
+}
+
+fn address(version: u8, bytes: [u8; 16]) -> Option<IpAddr> {
+    let [a, b, c, d, ..] = bytes;
+    match version {
+        4 => Some(Ipv4Addr::new(a, b, c, d).into()),
+        6 => Some(Ipv6Addr::from(bytes).into()),
+        _ => None,
+    }
+}
+
+/// How far a walk got.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Layer {
+    /// Not even the link header is whole.
+    #[default]
+    Nothing,
+    /// The link header is known; what it carries is unknown, cut off or nonsense.
+    Link,
+    /// An IP (or ARP) header was read.
+    Network,
+    /// The ports, type and code, or first words of a known transport were read.
+    Transport,
+}
+
+/// A piece of a fragmented packet. An IPv6 packet may carry a fragment header and be whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Fragment {
+    /// The sender's number for the packet.
+    pub id: u32,
+    /// Where in the packet this piece belongs, in bytes.
+    pub offset: u16,
+    /// Whether more pieces follow.
+    pub more: bool,
+}
+
+/// What an ICMP or ICMPv6 message is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Icmp {
+    /// The type.
+    pub kind: u8,
+    /// The code.
+    pub code: u8,
+}
+
+/// The VLAN ids of a frame, outermost first; at most four.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Vlans {
+    ids: [u16; Self::MOST],
+    count: u8,
+}
+
+impl Vlans {
+    /// Tags that a walk goes through.
+    pub const MOST: usize = 4;
+
+    /// The ids.
+    pub fn ids(&self) -> &[u16] {
+        self.ids.get(..usize::from(self.count)).unwrap_or(&self.ids)
+    }
+
+    /// Adds the id of a tag; false when there is no room.
+    pub(super) fn push(&mut self, id: u16) -> bool {
+        let Some(slot) = self.ids.get_mut(usize::from(self.count)) else {
+            return false;
+        };
+        *slot = id;
+        self.count += 1;
+        true
+    }
+}
+
+/// Where the MPLS label stack of a frame lies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Labels {
+    pub(super) at: u16,
+    pub(super) count: u8,
+}
+
+impl Labels {
+    /// Labels that a walk goes through.
+    pub const MOST: usize = 16;
+
+    /// How many labels there are.
+    pub fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// The labels, outermost first, of the frame that was walked over.
+    pub fn of<'a>(&self, frame: &'a [u8]) -> impl Iterator<Item = u32> + use<'a> {
+        let stack = frame.get(usize::from(self.at)..).unwrap_or_default();
+        let (entries, _) = stack.as_chunks::<4>();
+        entries
+            .iter()
+            .take(self.count())
+            .map(|entry| u32::from_be_bytes(*entry) >> 12)
+    }
+}
+
+/// What a frame says about itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Headers {
+    /// The flow key.
+    pub key: FlowKey,
+    /// Bytes that the frame had on the wire, from the IP length and what stands before IP; the bytes
+    /// present where there is no IP, or it claims less (Ethernet padding is no loss) or a length of
+    /// zero (a packet caught before segmentation; also an IPv6 jumbogram).
+    pub wire_len: u32,
+    /// How far the walk got.
+    pub reached: Layer,
+    /// The frame ends before what its headers announce.
+    pub truncated: bool,
+    /// Whether the key's ports were read; where not, they are 0.
+    pub has_ports: bool,
+    /// EtherType behind the VLAN tags, of the outermost Ethernet header; behind LLC/SNAP its protocol;
+    /// none for 802.3 frames of other kinds and on links without EtherTypes.
+    pub eth_type: Option<u16>,
+    /// VLAN ids.
+    pub vlans: Vlans,
+    /// MPLS labels.
+    pub labels: Labels,
+    /// Offset of the IP or ARP header.
+    pub network: Option<u16>,
+    /// Offset of what the IP header (with options and extension headers) carries; none in fragments
+    /// but the first.
+    pub transport: Option<u16>,
+    /// Offset of what the transport carries; of the whole where the transport is unknown; in fragments
+    /// but the first, of their piece. None where the transport header is not whole.
+    pub payload: Option<u16>,
+    /// The 12 bits around the TCP flags: FIN is 0x001, CWR 0x080, AE 0x100.
+    pub tcp_flags: Option<u16>,
+    /// ICMP or ICMPv6 type and code.
+    pub icmp: Option<Icmp>,
+    /// ARP operation: 1 is a request, 2 a reply.
+    pub arp: Option<u16>,
+    /// Fragmentation: of IPv4 packets that are fragments, of IPv6 packets with a fragment header.
+    pub fragment: Option<Fragment>,
+}
+
+impl Headers {
+    /// Of a frame of which nothing is known but its length.
+    pub(super) fn of_length(present: usize) -> Self {
+        Self {
+            wire_len: u32::try_from(present).unwrap_or(u32::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Source and destination port, where the packet has ports and they were not cut off.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        self.has_ports.then_some((self.key.sport, self.key.dport))
+    }
+
+    /// Whether this is a piece of a larger packet: the pieces of a packet share only addresses,
+    /// protocol and fragment id, not the ports.
+    pub fn is_fragment(&self) -> bool {
+        self.fragment.is_some_and(|f| f.more || f.offset != 0)
+    }
+}
