@@ -29,7 +29,9 @@ fn batch() -> Batch {
     let mut batch = Batch::new(0, N, 4 << 20);
     for i in 0..N {
         let bytes = payload(i, SIZES[i % SIZES.len()]);
-        let Some(start) = batch.append(&bytes) else { continue };
+        let Some(start) = batch.append(&bytes) else {
+            continue;
+        };
         batch.datagrams.push(Datagram {
             start,
             len: bytes.len() as u32,
