@@ -9,6 +9,7 @@
 //! the table, `tests/architecture.rs` holds it). Rooms own their `Config` and their counters.
 
 // rank 0: the kernel, the clock, the numbers
+pub mod logging;
 pub mod metrics;
 #[expect(
     unsafe_code,

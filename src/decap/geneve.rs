@@ -10,8 +10,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::decap::{Inner, Ports, behind, vxlan};
-use crate::packet::{DropReason, Endpoint, Vni};
+use crate::decap::{Inner, behind, vxlan};
+use crate::packet::{DropReason, Endpoint, Ports, Vni};
 
 const HEADER_LEN: usize = 8;
 const UDP_LEN: usize = 8;

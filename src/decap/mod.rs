@@ -16,28 +16,8 @@ mod vxlan;
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::metrics::Counter;
-use crate::packet::{Batch, Datagram, DropReason, Endpoint, Packet, Tally, Vni};
-
-/// The UDP destination ports that tell the wrapping.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Ports {
-    /// VXLAN; AWS documents 4789 as fixed.
-    pub vxlan: u16,
-    /// GENEVE; a Gateway Load Balancer always uses 6081.
-    pub geneve: u16,
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Self {
-            vxlan: 4789,
-            geneve: 6081,
-        }
-    }
-}
+use crate::packet::{Batch, Datagram, DropReason, Endpoint, Packet, Ports, Tally, Vni};
 
 /// A mirrored frame found in a payload.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

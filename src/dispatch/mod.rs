@@ -122,6 +122,15 @@ impl Dispatch {
         }
     }
 
+    /// Tells every worker, waiting for room, that nothing of this receiver will follow.
+    pub fn finish(self) {
+        let (receiver, order) = (self.receiver, u64::MAX);
+        for worker in self.workers {
+            // a worker that is gone needs no telling
+            let _ = worker.send(Parcel::Tick { receiver, order });
+        }
+    }
+
     fn tick_worker(&mut self, worker: usize, order: u64, every: u64) {
         let told = self.told.get(worker).copied().unwrap_or(order);
         if order >= told.saturating_add(every) {

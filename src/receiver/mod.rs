@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::decap::{self, Ports};
+use crate::decap;
 use crate::dispatch::{Dispatch, count_drop};
 use crate::metrics::{Counter, Gauge, Heartbeat};
-use crate::packet::{Batch, DropReason};
+use crate::packet::{Batch, DropReason, Ports};
 use crate::session::Seats;
 use crate::source::{Received, Source};
 use crate::time;
@@ -129,7 +129,7 @@ impl Receiver {
         }
         self.seats.publish();
         // no packet of this receiver will follow: the highest order there is
-        self.dispatch.tick(u64::MAX);
+        self.dispatch.finish();
         let _ = self.counters.ended.set(ended);
     }
 

@@ -8,7 +8,69 @@
 pub mod replay;
 pub mod udp;
 
-use crate::packet::Batch;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::packet::{Batch, Ports};
+use crate::units::Size;
+
+/// The `[source]` table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Kind of source. `udp` needs no privilege.
+    pub kind: Kind,
+    /// Addresses and ports to listen on. `[::]` takes IPv4 too. Add `"[::]:6081"` for a Gateway Load Balancer.
+    pub listen: Vec<SocketAddr>,
+    /// The VXLAN port.
+    pub vxlan_port: u16,
+    /// The GENEVE port. On a listening port that is neither, the two are told apart by their shape.
+    pub geneve_port: u16,
+    /// Receive buffer asked of the kernel, each socket. Beyond `net.core.rmem_max` it takes CAP_NET_ADMIN.
+    pub receive_buffer: Size,
+}
+
+/// Kinds of live sources.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// UDP sockets.
+    #[default]
+    Udp,
+}
+
+impl Kind {
+    /// Its name in configuration, status and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let ports = Ports::default();
+        Self {
+            kind: Kind::default(),
+            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, ports.vxlan))],
+            vxlan_port: ports.vxlan,
+            geneve_port: ports.geneve,
+            receive_buffer: Size(64 << 20),
+        }
+    }
+}
+
+impl Config {
+    /// The tunnel ports.
+    pub fn ports(&self) -> Ports {
+        Ports {
+            vxlan: self.vxlan_port,
+            geneve: self.geneve_port,
+        }
+    }
+}
 
 /// What one call of [`Source::receive`] came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -18,7 +18,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::metrics::{Counter, Gauge};
@@ -42,26 +41,6 @@ const NAP: Duration = Duration::from_micros(500);
 const DISORDER: Duration = Duration::from_millis(10);
 /// Calls between two readings of `SO_MEMINFO` under load.
 const MEM_INFO_EVERY: u32 = 64;
-
-/// The UDP source's part of the configuration.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// Addresses and ports to listen on. `[::]` takes IPv4 too.
-    pub listen: Vec<SocketAddr>,
-    /// Socket receive buffer asked for, each socket.
-    pub receive_buffer: Size,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 4789));
-        Self {
-            listen: vec![any],
-            receive_buffer: Size(64 << 20),
-        }
-    }
-}
 
 /// Why a socket could not be had.
 #[derive(Debug, thiserror::Error)]

@@ -11,9 +11,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::dispatch::Parcel;
 use crate::filter::Direction;
-use crate::headers;
+use crate::headers::{self, Headers};
 use crate::metrics::{Counter, Heartbeat};
-use crate::packet::{Batch, FilterReason, Packet};
+use crate::packet::{Batch, DropReason, FilterReason, Packet};
 use crate::session::{Seat, Seats};
 use crate::sink::{Kept, Sink};
 use crate::time;
@@ -21,11 +21,19 @@ use crate::time;
 /// How long a worker sleeps before it looks after its sink again.
 const SLEEP: Duration = Duration::from_millis(50);
 
+/// How often a patient worker looks for room for a packet, and how many times: half a minute.
+const RETRY: Duration = Duration::from_millis(2);
+const RETRIES: u32 = 15_000;
+
 /// What a worker has done, for status and metrics.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Packets dealt to it.
     pub packets: Counter,
+    /// Batches with packets for it.
+    pub batches: Counter,
+    /// Packets that were longer on the wire than what came.
+    pub truncated: Counter,
     /// When it was last seen alive.
     pub heartbeat: Heartbeat,
     /// Set when it has ended.
@@ -41,6 +49,8 @@ pub struct Worker {
     counters: Arc<Counters>,
     /// The order of each receiver, as last told.
     orders: Vec<u64>,
+    /// Whether to wait for room in the sink's buffer: for sources that do not run away.
+    patient: bool,
 }
 
 impl std::fmt::Debug for Worker {
@@ -52,13 +62,15 @@ impl std::fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// Worker number `id` of the pipeline, fed by `receivers` receivers.
+    /// Worker number `id` of the pipeline, fed by `receivers` receivers. A `patient` one waits for the disk
+    /// rather than drop.
     pub fn new(
         id: usize,
         queue: Receiver<Parcel>,
         receivers: usize,
         seats: Seats,
         sink: Box<dyn Sink>,
+        patient: bool,
     ) -> Self {
         let counters = Arc::default();
         Self {
@@ -68,6 +80,7 @@ impl Worker {
             sink,
             counters,
             orders: vec![0; receivers],
+            patient,
         }
     }
 
@@ -108,63 +121,108 @@ impl Worker {
     }
 
     fn work(&mut self, batch: &Batch) {
+        let watermark = self.watermark();
+        let mut truncated = 0;
         for packet in batch.packets_of(self.id) {
-            if let Some(seat) = self.seats.seat(packet) {
-                judge(seat, batch.frame(packet), packet, self.sink.as_mut());
+            let Some(seat) = self.seats.seat(packet) else {
+                continue;
+            };
+            let frame = batch.frame(packet);
+            let Some(origlen) = judge(seat, frame, packet) else {
+                continue;
+            };
+            truncated += u64::from(origlen as usize > frame.len());
+            let sink = self.sink.as_mut();
+            let mut kept = keep(seat, frame, origlen, packet, sink);
+            for _ in 0..if self.patient { RETRIES } else { 0 } {
+                if kept.is_ok() {
+                    break;
+                }
+                // replay is in no hurry: the writers get time before a packet is given up
+                sink.progress(watermark, true);
+                self.counters.heartbeat.beat(time::monotonic().nanos());
+                std::thread::sleep(RETRY);
+                kept = keep(seat, frame, origlen, packet, sink);
+            }
+            if let Err(reason) = kept {
+                seat.tally.drop(reason);
             }
         }
         self.counters.packets.add(batch.lot_len(self.id) as u64);
+        self.counters.batches.add(1);
+        self.counters.truncated.add(truncated);
         self.seats.publish();
     }
 
+    /// Nothing below this order will come any more, from whichever receiver.
+    fn watermark(&self) -> u64 {
+        self.orders.iter().copied().min().unwrap_or(0)
+    }
+
     fn progress(&mut self, idle: bool) {
-        let watermark = self.orders.iter().copied().min().unwrap_or(0);
-        self.sink.progress(watermark, idle);
+        self.sink.progress(self.watermark(), idle);
     }
 }
 
-/// One packet, from its frame to its counter.
-fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet, sink: &mut dyn Sink) {
+/// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
+fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
     seat.tally.receive(packet.datagram_len as usize);
-    let Some(target) = &seat.session.target else {
-        seat.tally.filter(FilterReason::UnknownSession);
-        return;
-    };
     let headers = headers::walk(frame);
-    let wire_len = headers.wire_len.max(packet.len.saturating_add(packet.cut));
-    if !seat.session.filter.keeps_everything() {
-        let direction = if seat.session.filter.needs_direction() {
-            seat.session.learner.direction(&seat.peer, frame, &headers)
-        } else {
-            Direction::Unknown
-        };
-        let verdict = seat
-            .session
-            .filter
-            .judge(frame, &headers, wire_len, direction);
-        if let Some(hits) = verdict
-            .rule
-            .and_then(|r| seat.rule_hits.get_mut(r as usize))
-        {
-            *hits += 1;
-        }
-        if let Some(reason) = verdict.reject {
-            seat.tally.filter(reason);
-            return;
-        }
+    let origlen = headers.wire_len.max(packet.len.saturating_add(packet.cut));
+    let rejected = reject(seat, frame, &headers, origlen);
+    if let Some(reason) = rejected {
+        seat.tally.filter(reason);
     }
-    let keep = seat
+    rejected.is_none().then_some(origlen)
+}
+
+/// Why a packet is left out on purpose, if it is.
+fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Option<FilterReason> {
+    let session = &seat.session;
+    if session.target.is_none() {
+        return Some(FilterReason::UnknownSession);
+    }
+    if session.filter.keeps_everything() {
+        return None;
+    }
+    let direction = if session.filter.needs_direction() {
+        session.learner.direction(&seat.peer, frame, headers)
+    } else {
+        Direction::Unknown
+    };
+    let verdict = session.filter.judge(frame, headers, wire_len, direction);
+    if let Some(hits) = verdict
+        .rule
+        .and_then(|r| seat.rule_hits.get_mut(r as usize))
+    {
+        *hits += 1;
+    }
+    verdict.reject
+}
+
+fn keep(
+    seat: &Seat,
+    frame: &[u8],
+    origlen: u32,
+    packet: &Packet,
+    sink: &mut dyn Sink,
+) -> Result<(), DropReason> {
+    let Some(target) = &seat.session.target else {
+        return Ok(());
+    };
+    let caplen = seat
         .session
         .packet_length
         .map_or(frame.len(), |l| frame.len().min(l as usize));
-    let frame = frame.get(..keep).unwrap_or(frame);
-    let kept = Kept {
-        frame,
-        origlen: wire_len,
-        time: packet.time,
-        order: packet.order,
-    };
-    if let Err(reason) = sink.keep(target, &seat.peer, kept) {
-        seat.tally.drop(reason);
-    }
+    let frame = frame.get(..caplen).unwrap_or(frame);
+    sink.keep(
+        target,
+        &seat.peer,
+        Kept {
+            frame,
+            origlen,
+            time: packet.time,
+            order: packet.order,
+        },
+    )
 }
