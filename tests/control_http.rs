@@ -44,7 +44,7 @@ impl Fixture {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             socket: Socket::At(folder.path().join("control.sock")),
         };
-        let server = Server::start(&config, handles(&program)).unwrap();
+        let server = Server::start(&config, folder.path(), handles(&program)).unwrap();
         Self {
             program,
             server,
@@ -343,11 +343,11 @@ fn when_the_server_is_dropped_its_port_and_its_socket_are_free() {
         listen: Some(address),
         socket: Socket::At(socket.clone()),
     };
-    let taken = Server::start(&config, handles(&it.program));
+    let taken = Server::start(&config, it.folder.path(), handles(&it.program));
     assert!(matches!(taken, Err(Error::Tcp { .. })), "{taken:?}");
     drop(it.server);
     assert!(!socket.exists());
-    let again = Server::start(&config, handles(&it.program)).unwrap();
+    let again = Server::start(&config, it.folder.path(), handles(&it.program)).unwrap();
     assert_eq!(again.address(), Some(address));
 }
 
@@ -357,6 +357,33 @@ fn with_both_doors_off_nothing_listens() {
         listen: None,
         socket: Socket::Off,
     };
-    let server = Server::start(&config, handles(&Arc::default())).unwrap();
+    let server = Server::start(&config, "captures".as_ref(), handles(&Arc::default())).unwrap();
     assert_eq!((server.address(), server.socket()), (None, None));
+}
+
+#[test]
+fn a_place_that_nobody_chose_is_no_reason_not_to_start_and_a_chosen_one_is() {
+    let output = std::path::Path::new("/proc/nowhere");
+    let mut config = Config {
+        listen: None,
+        socket: Socket::Auto,
+    };
+    let server = Server::start(&config, output, handles(&Arc::default())).unwrap();
+    assert_eq!(server.socket(), None);
+    config.socket = Socket::At(output.join("control.sock"));
+    let refused = Server::start(&config, output, handles(&Arc::default()));
+    assert!(matches!(refused, Err(Error::Unix { .. })), "{refused:?}");
+}
+
+#[test]
+fn without_a_chosen_place_the_socket_is_hidden_beside_the_captures() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        listen: None,
+        socket: Socket::Auto,
+    };
+    let server = Server::start(&config, folder.path(), handles(&Arc::default())).unwrap();
+    let path = folder.path().join(".control.sock");
+    assert_eq!(server.socket(), Some(path.as_path()));
+    assert_eq!(client::reload(&path).unwrap(), "reload 1: 2 sessions");
 }

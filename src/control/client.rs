@@ -8,15 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::control::config::in_runtime_directory;
-
 /// A reload compiles every filter of the new configuration, which takes its time.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_ANSWER: u64 = 1024 * 1024;
 const RELOAD: &[u8] =
     b"POST /reload HTTP/1.1\r\nHost: mirrortap\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-/// Where the packaged unit puts the socket.
-const PACKAGED: &str = "/run/mirrortap/control.sock";
 
 /// Why a reload did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +39,6 @@ pub enum Error {
     /// What answered does not speak as `mirrortap` does.
     #[error("what answers at {} is not mirrortap's control socket", .0.display())]
     Strange(PathBuf),
-}
-
-/// The socket of a sensor that runs as the packaged unit, or in whose unit we run.
-pub fn default_socket() -> PathBuf {
-    in_runtime_directory(std::env::var_os("RUNTIME_DIRECTORY")).unwrap_or_else(|| PACKAGED.into())
 }
 
 /// Asks the program behind `socket` to load its configuration again, and waits for its answer.

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,7 +15,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const OFF: &str = "off";
 const AUTO: &str = "auto";
 /// Name of the socket in the runtime folder.
-pub(crate) const SOCKET_NAME: &str = "control.sock";
+const NAME: &str = "control.sock";
+/// Name of the socket beside the captures.
+const HIDDEN_NAME: &str = ".control.sock";
 
 /// Where the control endpoints listen.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,7 +46,8 @@ impl Default for Config {
 /// Where the Unix socket is.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Socket {
-    /// `"auto"`: `control.sock` in the folder that systemd made (`RUNTIME_DIRECTORY`), else none.
+    /// `"auto"`: `control.sock` in the folder that systemd made (`RUNTIME_DIRECTORY`), else `.control.sock` in the
+    /// output folder. Where that can't be made the sensor says so and goes on without.
     #[default]
     Auto,
     /// `"off"`: none.
@@ -52,25 +56,48 @@ pub enum Socket {
     At(PathBuf),
 }
 
-impl Socket {
-    /// The path to bind, given the value of `RUNTIME_DIRECTORY`, which may name several folders.
-    pub(crate) fn path(&self, runtime_directory: Option<OsString>) -> Option<PathBuf> {
-        match self {
-            Self::Off => None,
-            Self::At(path) => Some(path.clone()),
-            Self::Auto => in_runtime_directory(runtime_directory),
+impl Config {
+    /// Where the Unix socket is to be, for a sensor that writes to `output`; `None` when it is off.
+    pub fn socket_path(&self, output: &Path) -> Option<PathBuf> {
+        self.path_in(output, std::env::var_os("RUNTIME_DIRECTORY"))
+    }
+
+    fn path_in(&self, output: &Path, runtime_directory: Option<OsString>) -> Option<PathBuf> {
+        match &self.socket {
+            Socket::Off => None,
+            Socket::At(path) => Some(path.clone()),
+            Socket::Auto => Some(
+                first_folder(runtime_directory)
+                    .map_or_else(|| output.join(HIDDEN_NAME), |folder| folder.join(NAME)),
+            ),
         }
     }
 }
 
-/// `control.sock` in the first folder of `RUNTIME_DIRECTORY`.
-pub(crate) fn in_runtime_directory(value: Option<OsString>) -> Option<PathBuf> {
+/// The first of the folders that `RUNTIME_DIRECTORY` names, parted by colons.
+fn first_folder(value: Option<OsString>) -> Option<PathBuf> {
     let value = value?.into_string().ok()?;
-    let first = value
-        .split(':')
-        .next()
-        .filter(|folder| !folder.is_empty())?;
-    Some(Path::new(first).join(SOCKET_NAME))
+    let first = value.split(':').next()?;
+    (!first.is_empty()).then(|| first.into())
+}
+
+/// An address or `off`, for the command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listen(pub Option<SocketAddr>);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == OFF {
+            return Ok(Self(None));
+        }
+        text.parse().map(|address| Self(Some(address))).map_err(|_| {
+            format!(
+                "`{text}` is not an address with a port: give \"127.0.0.1:9477\", \"[::]:9477\" or \"off\""
+            )
+        })
+    }
 }
 
 impl fmt::Display for Socket {
@@ -117,14 +144,8 @@ fn listen_from_text<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    if text == OFF {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| {
-        D::Error::custom(format!(
-            "`{text}` is not an address with a port: give \"127.0.0.1:9477\", \"[::]:9477\" or \"off\""
-        ))
-    })
+    let listen: Listen = text.parse().map_err(D::Error::custom)?;
+    Ok(listen.0)
 }
 
 #[cfg(test)]
@@ -146,7 +167,8 @@ mod tests {
     fn off_is_off_and_survives_being_shown() {
         let config = parse("listen = \"off\"\nsocket = \"off\"").unwrap();
         assert_eq!((config.listen, config.socket.clone()), (None, Socket::Off));
-        assert_eq!(config.socket.path(Some("/run/mirrortap".into())), None);
+        let path = config.path_in(Path::new("captures"), Some("/run/mirrortap".into()));
+        assert_eq!(path, None);
         let shown = toml::to_string(&config).unwrap();
         assert_eq!(parse(&shown).unwrap(), config);
         let shown = toml::to_string(&Config::default()).unwrap();
@@ -154,12 +176,26 @@ mod tests {
     }
 
     #[test]
-    fn auto_takes_the_folder_that_systemd_made() {
-        let path = |value: &str| Socket::Auto.path(Some(value.into()));
-        assert_eq!(path("/run/a"), Some("/run/a/control.sock".into()));
-        assert_eq!(path("/run/a:/run/b"), Some("/run/a/control.sock".into()));
-        assert_eq!(path(""), None);
-        assert_eq!(Socket::Auto.path(None), None);
+    fn auto_takes_the_folder_that_systemd_made_or_the_output() {
+        let path = |value: Option<&str>| {
+            let value = value.map(OsString::from);
+            Config::default().path_in(Path::new("captures"), value)
+        };
+        let systemd = Some(PathBuf::from("/run/a/control.sock"));
+        let output = Some(PathBuf::from("captures/.control.sock"));
+        assert_eq!(path(Some("/run/a")), systemd);
+        assert_eq!(path(Some("/run/a:/run/b")), systemd);
+        assert_eq!(path(Some("")), output);
+        assert_eq!(path(None), output);
+    }
+
+    #[test]
+    fn the_command_line_takes_an_address_or_off() {
+        assert_eq!("off".parse(), Ok(Listen(None)));
+        let address = "[::]:9477".parse().unwrap();
+        assert_eq!("[::]:9477".parse(), Ok(Listen(Some(address))));
+        let error = "localhost".parse::<Listen>().unwrap_err();
+        assert!(error.contains("\"off\""), "{error}");
     }
 
     #[test]

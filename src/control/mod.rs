@@ -17,7 +17,7 @@ mod server;
 mod snapshot;
 mod view;
 
-pub use config::{Config, Socket};
+pub use config::{Config, Listen, Socket};
 pub use kernel::UdpErrors;
 pub use listen::Error;
 pub use render::{Style, metrics};

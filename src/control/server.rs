@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::listen::{self, SocketFile};
 use crate::control::routes::{Door, Room, answer};
-use crate::control::{Config, Error, Handles};
+use crate::control::{Config, Error, Handles, Socket};
 
 /// Connections per door; one more displaces the oldest, so that slow clients can't lock out a health check.
 const MAX_CONNECTIONS: usize = 64;
@@ -51,14 +51,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the doors and starts answering. Both may be off; then nothing is started.
+    /// Opens the doors and starts answering, for a sensor that writes to `output`. Both doors may be off; then
+    /// nothing is started.
     ///
     /// # Errors
-    /// When a door can't be opened: the message says which, why, and what to do.
-    pub fn start(config: &Config, handles: Handles) -> Result<Self, Error> {
+    /// When a door can't be opened: the message says which, why, and what to do. A socket whose place nobody chose
+    /// is no reason not to start: the log says that there is none.
+    pub fn start(config: &Config, output: &Path, handles: Handles) -> Result<Self, Error> {
         let tcp = config.listen.map(listen::tcp).transpose()?;
-        let path = config.socket.path(std::env::var_os("RUNTIME_DIRECTORY"));
-        let unix = path.as_deref().map(listen::unix).transpose()?;
+        let unix = open_socket(config, output)?;
         let address = tcp.as_ref().and_then(|l| l.local_addr().ok());
         let (unix, socket) = unix.unzip();
         let stop = CancellationToken::new();
@@ -94,6 +95,20 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+fn open_socket(
+    config: &Config,
+    output: &Path,
+) -> Result<Option<(std::os::unix::net::UnixListener, SocketFile)>, Error> {
+    let path = config.socket_path(output);
+    match path.as_deref().map(listen::unix).transpose() {
+        Err(error) if config.socket == Socket::Auto => {
+            tracing::warn!(%error, "There is no control socket: reload with SIGHUP.");
+            Ok(None)
+        }
+        other => other,
     }
 }
 
