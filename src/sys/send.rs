@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Type};
 
-use crate::sys::check;
+use crate::sys::{check, sockopt};
 
 /// How many datagrams one call takes at most.
 pub const BATCH: usize = 64;
@@ -135,41 +135,19 @@ fn send_messages(fd: BorrowedFd<'_>, messages: &mut [libc::mmsghdr]) -> io::Resu
 fn leave_fragmenting_to_the_network(fd: BorrowedFd<'_>, ipv4: bool) -> io::Result<()> {
     if ipv4 {
         let never = libc::IP_PMTUDISC_DONT;
-        set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never)
+        sockopt::set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never)
     } else {
         let never = libc::IPV6_PMTUDISC_DONT;
-        set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, never)
+        sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, never)
     }
 }
 
 fn leave_checksum_out(fd: BorrowedFd<'_>, ipv4: bool) -> io::Result<()> {
     if ipv4 {
-        set(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
+        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
     } else {
-        set(fd, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
+        sockopt::set(fd, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
     }
-}
-
-fn set(
-    fd: BorrowedFd<'_>,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    let len = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: setsockopt(2): "The arguments optval and optlen are used to access option values"; they name
-    // one `c_int` on this stack, which outlives the call and is only read. "Most socket-level options
-    // utilize an int argument for optval", and so do the IP, IPv6 and UDP ones used here.
-    check(unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            option,
-            (&raw const value).cast(),
-            len,
-        )
-    })?;
-    Ok(())
 }
 
 #[cfg(test)]

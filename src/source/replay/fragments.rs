@@ -69,7 +69,12 @@ pub(super) struct Fragments {
 impl Fragments {
     /// Takes a fragment; gives the datagram that it completes. What can't be used, and what has to go to make
     /// room, is refused in `batch`.
-    pub(super) fn add(&mut self, piece: &Piece<'_>, record: &Record<'_>, batch: &mut Batch) -> Option<Whole> {
+    pub(super) fn add(
+        &mut self,
+        piece: &Piece<'_>,
+        record: &Record<'_>,
+        batch: &mut Batch,
+    ) -> Option<Whole> {
         self.expire(record.time, batch);
         if piece.cut > 0 || piece.bytes.is_empty() {
             batch.refuse(DropReason::FragmentIncomplete, record.data.len());
@@ -105,12 +110,18 @@ impl Fragments {
         let pieces = self.open.remove(&key)?;
         self.bytes = self.bytes.saturating_sub(pieces.bytes);
         let records = pieces.records.len() as u64;
-        Some(Whole { bytes: pieces.buffer.take_bufs().0, records })
+        Some(Whole {
+            bytes: pieces.buffer.take_bufs().0,
+            records,
+        })
     }
 
     fn expire(&mut self, now: Timestamp, batch: &mut Batch) {
         while let Some(key) = self.oldest.front().copied() {
-            let waits = self.open.get(&key).is_some_and(|p| now.since(p.since) < PATIENCE);
+            let waits = self
+                .open
+                .get(&key)
+                .is_some_and(|p| now.since(p.since) < PATIENCE);
             if waits {
                 break;
             }
@@ -121,13 +132,17 @@ impl Fragments {
 
     fn make_room(&mut self, batch: &mut Batch) {
         while self.open.len() > MOST || self.bytes > MOST_BYTES {
-            let Some(key) = self.oldest.pop_front() else { break };
+            let Some(key) = self.oldest.pop_front() else {
+                break;
+            };
             self.give_up(key, batch);
         }
     }
 
     fn give_up(&mut self, key: Key, batch: &mut Batch) {
-        let Some(pieces) = self.open.remove(&key) else { return };
+        let Some(pieces) = self.open.remove(&key) else {
+            return;
+        };
         self.bytes = self.bytes.saturating_sub(pieces.bytes);
         for bytes in pieces.records {
             batch.refuse(DropReason::FragmentIncomplete, bytes);

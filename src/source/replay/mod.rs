@@ -117,17 +117,22 @@ impl Replay {
                     self.current = Some(reader);
                     return true;
                 }
-                Err(error) => self.progress.damaged(format!("{}: {error}", file.display())),
+                Err(error) => self
+                    .progress
+                    .damaged(format!("{}: {error}", file.display())),
             }
         }
         false
     }
 
     fn end_file(&mut self, error: Option<Error>) {
-        let Some(reader) = self.current.take() else { return };
+        let Some(reader) = self.current.take() else {
+            return;
+        };
         self.progress.file_read(reader.bytes_read());
         if let Some(damage) = reader.damage() {
-            self.progress.damaged(format!("{}: {damage}", reader.name()));
+            self.progress
+                .damaged(format!("{}: {damage}", reader.name()));
         }
         if let Some(error) = error {
             self.progress.damaged(error.to_string());
@@ -136,13 +141,21 @@ impl Replay {
 
     /// The end: fragments that still wait have waited in vain.
     fn conclude(&mut self, batch: &mut Batch) -> Received {
-        if self.fragments.give_up_all(batch) { Received::Some } else { Received::End }
+        if self.fragments.give_up_all(batch) {
+            Received::Some
+        } else {
+            Received::End
+        }
     }
 }
 
 impl Source for Replay {
     fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
-        if let Some(Held { payload, mut datagram }) = self.held.take() {
+        if let Some(Held {
+            payload,
+            mut datagram,
+        }) = self.held.take()
+        {
             match batch.append(&payload) {
                 Some(start) => {
                     datagram.start = start;
@@ -216,7 +229,12 @@ impl Taker<'_> {
                 datagram.start = start;
                 self.batch.datagrams.push(datagram);
             }
-            None => *self.held = Some(Held { payload: udp.payload.to_vec(), datagram }),
+            None => {
+                *self.held = Some(Held {
+                    payload: udp.payload.to_vec(),
+                    datagram,
+                })
+            }
         }
     }
 

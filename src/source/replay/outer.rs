@@ -28,18 +28,25 @@ pub(super) enum Outer<'a> {
 
 pub(super) fn parse<'a>(record: &Record<'a>) -> Outer<'a> {
     let LinkType(number) = record.link;
-    let Some(link) = Link::from_number(number) else { return Outer::Refused(DropReason::LinkType) };
+    let Some(link) = Link::from_number(number) else {
+        return Outer::Refused(DropReason::LinkType);
+    };
     let headers = headers::walk_link(link, record.data);
     if headers.key.version == 0 {
         // an IP header that is announced and not whole is damage, anything else is no IP
         let announced = headers.truncated || headers.network.is_some() && headers.arp.is_none();
-        let reason = if announced { DropReason::OuterMalformed } else { DropReason::NotIp };
+        let reason = if announced {
+            DropReason::OuterMalformed
+        } else {
+            DropReason::NotIp
+        };
         return Outer::Refused(reason);
     }
     if headers.key.proto != proto::UDP {
         return Outer::Refused(DropReason::NotUdp);
     }
-    let (Some(source), Some(destination)) = (headers.key.source(), headers.key.destination()) else {
+    let (Some(source), Some(destination)) = (headers.key.source(), headers.key.destination())
+    else {
         return Outer::Refused(DropReason::OuterMalformed);
     };
     let Some((bytes, cut)) = carried(&headers, record.data) else {
@@ -47,8 +54,18 @@ pub(super) fn parse<'a>(record: &Record<'a>) -> Outer<'a> {
     };
     match headers.fragment.filter(|f| f.more || f.offset != 0) {
         Some(fragment) => {
-            let key = Key { source, destination, id: fragment.id };
-            Outer::Piece(Piece { key, offset: fragment.offset, more: fragment.more, bytes, cut })
+            let key = Key {
+                source,
+                destination,
+                id: fragment.id,
+            };
+            Outer::Piece(Piece {
+                key,
+                offset: fragment.offset,
+                more: fragment.more,
+                bytes,
+                cut,
+            })
         }
         None => udp(source, bytes, cut).map_or_else(Outer::Refused, Outer::Udp),
     }
@@ -81,7 +98,8 @@ fn ip_end(network: usize, data: &[u8]) -> Option<usize> {
 
 /// A UDP datagram from its first byte on, `cut` bytes short at its end.
 pub(super) fn udp(source: IpAddr, bytes: &[u8], cut: usize) -> Result<Udp<'_>, DropReason> {
-    let Some((&[_, _, p1, p2, l1, l2, _, _], rest)) = bytes.split_first_chunk::<UDP_HEADER>() else {
+    let Some((&[_, _, p1, p2, l1, l2, _, _], rest)) = bytes.split_first_chunk::<UDP_HEADER>()
+    else {
         return Err(DropReason::OuterMalformed);
     };
     let port = u16::from_be_bytes([p1, p2]);
@@ -90,7 +108,15 @@ pub(super) fn udp(source: IpAddr, bytes: &[u8], cut: usize) -> Result<Udp<'_>, D
         // RFC 2675, section 4: the length of a UDP jumbogram is zero
         0 => (rest, cut),
         len if len < UDP_HEADER => return Err(DropReason::OuterMalformed),
-        len => (rest.get(..len - UDP_HEADER).unwrap_or(rest), (len - UDP_HEADER).saturating_sub(present)),
+        len => (
+            rest.get(..len - UDP_HEADER).unwrap_or(rest),
+            (len - UDP_HEADER).saturating_sub(present),
+        ),
     };
-    Ok(Udp { source, port, payload, cut })
+    Ok(Udp {
+        source,
+        port,
+        payload,
+        cut,
+    })
 }

@@ -50,12 +50,18 @@ impl Progress {
 
     /// What was wrong with the files, each with its name.
     pub fn damage(&self) -> Vec<String> {
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.damage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn damaged(&self, what: String) {
         tracing::warn!("{what}");
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.damage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(what);
     }
 
     pub(super) fn reading(&self, records: u64, bytes: u64) {
