@@ -22,28 +22,7 @@ use std::time::Duration;
 
 use crate::packet::Ledger;
 
-/// File format of a capture.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// Classic pcap.
-    #[default]
-    Pcap,
-    /// pcapng: one interface per (outer source, VNI), session names, drop counts.
-    Pcapng,
-}
-
-/// Resolution of the times in a capture.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub enum Precision {
-    /// Nanoseconds.
-    #[default]
-    #[serde(rename = "ns")]
-    Nanos,
-    /// Microseconds.
-    #[serde(rename = "us")]
-    Micros,
-}
+pub use crate::capfile::{Format, Precision};
 
 /// How a session's capture files are made. All limits are "never more than"; `None` is no limit.
 #[derive(Clone, PartialEq, Eq, Debug)]

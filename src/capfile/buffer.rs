@@ -1,0 +1,113 @@
+//! A window over a stream.
+//!
+//! Takes: a stream. Gives: as many of its next bytes as asked for, in one piece. Holds: memory
+//! grows with the bytes that really came, never with what a length field claims; an error of the
+//! stream shows only when the bytes before it are used up.
+
+use std::io::{self, Read};
+
+use crate::capfile::input::Stream;
+
+const START: usize = 256 * 1024;
+
+/// The window. `offset` counts the bytes of the stream that lie before it.
+pub(super) struct Buffer {
+    stream: Stream,
+    bytes: Vec<u8>,
+    from: usize,
+    to: usize,
+    offset: u64,
+    ended: bool,
+    failure: Option<io::Error>,
+}
+
+impl Buffer {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            bytes: vec![0; START],
+            from: 0,
+            to: 0,
+            offset: 0,
+            ended: false,
+            failure: None,
+        }
+    }
+
+    /// How far into the stream the window begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// What is in the window.
+    pub(super) fn window(&self) -> &[u8] {
+        self.bytes.get(self.from..self.to).unwrap_or_default()
+    }
+
+    /// Tries to have `need` bytes in the window; false when the stream ends (or fails) before.
+    pub(super) fn fill(&mut self, need: usize) -> bool {
+        while self.to - self.from < need {
+            if self.ended {
+                return false;
+            }
+            self.make_room();
+            self.read_some();
+        }
+        true
+    }
+
+    /// The error that ended the stream, once.
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
+    }
+
+    /// Moves the window past `n` bytes of it.
+    pub(super) fn consume(&mut self, n: usize) {
+        let n = n.min(self.to - self.from);
+        self.from += n;
+        self.offset += n as u64;
+        if self.from == self.to {
+            (self.from, self.to) = (0, 0);
+        }
+    }
+
+    /// Moves past `n` bytes of the stream without keeping them; false when it ends before.
+    pub(super) fn skip(&mut self, mut n: u64) -> bool {
+        loop {
+            let here = n.min((self.to - self.from) as u64);
+            self.consume(here as usize);
+            n -= here;
+            if n == 0 {
+                return true;
+            }
+            if !self.fill(1) {
+                return false;
+            }
+        }
+    }
+
+    /// Moves what is left to the front; doubles only when the window itself is full.
+    fn make_room(&mut self) {
+        if self.from > 0 && self.to == self.bytes.len() {
+            self.bytes.copy_within(self.from..self.to, 0);
+            self.to -= self.from;
+            self.from = 0;
+        }
+        if self.to == self.bytes.len() {
+            self.bytes.resize(self.bytes.len() * 2, 0);
+        }
+    }
+
+    fn read_some(&mut self) {
+        let room = self.bytes.get_mut(self.to..).unwrap_or_default();
+        match self.stream.read(room) {
+            Ok(0) => self.ended = true,
+            Ok(n) => self.to += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                self.ended = true;
+                self.failure = Some(e);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Classic pcap: nanosecond or microsecond, either byte order, and the "modified" variant of
+//! A. Kuznetzov, whose record headers are eight bytes longer.
+//!
+//! Crate `pcap-file` takes header and records apart; bounds, versions and the variant are added here.
+
+use std::borrow::Cow;
+
+use pcap_file::Endianness;
+use pcap_file::pcap::{PcapParseError, PcapParser, PcapTsResolution, RawPcapPacket};
+
+use crate::capfile::buffer::Buffer;
+use crate::capfile::reader::{Frame, Refusal, Step};
+use crate::capfile::{LinkType, MAX_FRAME, Precision};
+use crate::time::Timestamp;
+
+const FILE_HEADER: usize = 24;
+const RECORD_HEADER: usize = 16;
+/// What the modified variant adds to a record header: interface index, protocol, packet type.
+const MODIFIED_EXTRA: usize = 8;
+
+/// Bits of the link type field that have to be zero: not the type, not the FCS length.
+const RESERVED: u32 = 0x03FF_0000;
+
+/// A pcap file past its header.
+pub(super) struct Classic {
+    parser: PcapParser,
+    precision: Precision,
+    link: LinkType,
+    modified: bool,
+}
+
+impl Classic {
+    /// Reads the file header.
+    pub(super) fn begin(buffer: &mut Buffer) -> Result<Self, Refusal> {
+        buffer.fill(FILE_HEADER);
+        let (header, modified) = plain_header(buffer.window());
+        let parser = match PcapParser::new(&header) {
+            Ok((_, parser)) => parser,
+            Err(e) => return Err(Refusal::Foreign(describe(buffer.window(), &e))),
+        };
+        let link = check(&parser)?;
+        buffer.consume(FILE_HEADER);
+        let precision = match parser.header().ts_resolution {
+            PcapTsResolution::NanoSecond => Precision::Nanos,
+            PcapTsResolution::MicroSecond => Precision::Micros,
+        };
+        Ok(Self {
+            parser,
+            precision,
+            link,
+            modified,
+        })
+    }
+
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The next record.
+    pub(super) fn step(&self, buffer: &mut Buffer) -> Step {
+        if !buffer.fill(1) {
+            return Step::End;
+        }
+        if !buffer.fill(RECORD_HEADER) {
+            return Step::Cut("the file ends within a record header".to_owned());
+        }
+        match self.parser.next_raw_packet(buffer.window()) {
+            Ok((_, raw)) => {
+                let head = Head::of(&raw);
+                self.frame(buffer, head)
+            }
+            // The parser wants more; how much more stands in the record header, which is there.
+            Err(_) => match self.head(buffer.window()) {
+                Some(head) => self.frame(buffer, head),
+                None => Step::Broken("a record header can't be read".to_owned()),
+            },
+        }
+    }
+
+    /// The header of a record whose bytes are not all there yet, read as one without any.
+    fn head(&self, window: &[u8]) -> Option<Head> {
+        let mut bytes = [0; RECORD_HEADER];
+        bytes.copy_from_slice(window.get(..RECORD_HEADER)?);
+        let claimed = bytes.get(8..12)?.try_into().ok()?;
+        bytes.get_mut(8..12)?.fill(0);
+        let (_, raw) = self.parser.next_raw_packet(&bytes).ok()?;
+        let caplen = match self.parser.header().endianness {
+            Endianness::Big => u32::from_be_bytes(claimed),
+            Endianness::Little => u32::from_le_bytes(claimed),
+        };
+        Some(Head {
+            caplen,
+            ..Head::of(&raw)
+        })
+    }
+
+    fn frame(&self, buffer: &mut Buffer, head: Head) -> Step {
+        let len = head.caplen as usize;
+        if len > MAX_FRAME {
+            return Step::Broken(format!(
+                "a record claims {len} bytes, more than the {MAX_FRAME} that a frame may have"
+            ));
+        }
+        let start = RECORD_HEADER + if self.modified { MODIFIED_EXTRA } else { 0 };
+        if !buffer.fill(start + len) {
+            let here = buffer.window().len().saturating_sub(start);
+            return Step::Cut(format!(
+                "the file ends within a record: {here} of {len} bytes are there"
+            ));
+        }
+        Step::Frame(Frame {
+            time: self.time(head),
+            origlen: head.origlen,
+            link: self.link,
+            interface: 0,
+            start,
+            len,
+            total: start + len,
+        })
+    }
+
+    /// A fraction of more than a second is carried over, as Wireshark does.
+    fn time(&self, head: Head) -> Timestamp {
+        let unit = match self.precision {
+            Precision::Nanos => 1,
+            Precision::Micros => 1_000,
+        };
+        let secs = u64::from(head.secs) * 1_000_000_000;
+        Timestamp::from_nanos(secs + u64::from(head.fraction) * unit)
+    }
+}
+
+/// A record header.
+#[derive(Clone, Copy)]
+struct Head {
+    secs: u32,
+    fraction: u32,
+    caplen: u32,
+    origlen: u32,
+}
+
+impl Head {
+    fn of(raw: &RawPcapPacket<'_>) -> Self {
+        Self {
+            secs: raw.ts_sec,
+            fraction: raw.ts_frac,
+            caplen: raw.incl_len,
+            origlen: raw.orig_len,
+        }
+    }
+}
+
+/// The file header with the magic of a modified pcap replaced by the common one, and whether it was.
+fn plain_header(window: &[u8]) -> (Cow<'_, [u8]>, bool) {
+    let plain = match window {
+        [0xA1, 0xB2, 0xCD, 0x34, ..] => [0xA1, 0xB2, 0xC3, 0xD4],
+        [0x34, 0xCD, 0xB2, 0xA1, ..] => [0xD4, 0xC3, 0xB2, 0xA1],
+        _ => return (Cow::Borrowed(window), false),
+    };
+    let rest = window.get(4..FILE_HEADER.min(window.len()));
+    let header = [&plain, rest.unwrap_or_default()].concat();
+    (Cow::Owned(header), true)
+}
+
+/// Refuses what libpcap refuses: versions that never were, and unknown bits in the link type.
+fn check(parser: &PcapParser) -> Result<LinkType, Refusal> {
+    let header = parser.header();
+    let (major, minor) = (header.version_major, header.version_minor);
+    if major != 2 {
+        let what = format!("it is pcap of version {major}.{minor}, and only 2.x is known");
+        return Err(Refusal::Unsupported(what));
+    }
+    let link = u32::from(header.datalink);
+    if link & RESERVED != 0 {
+        let what = format!("its link type field {link:#010x} has unknown bits set");
+        return Err(Refusal::Unsupported(what));
+    }
+    Ok(LinkType(link as u16))
+}
+
+/// What the beginning of a file looks like that is no pcap.
+fn describe(window: &[u8], error: &PcapParseError) -> String {
+    let known = matches!(
+        window,
+        [0xA1, 0xB2, 0xC3, 0xD4, ..]
+            | [0xA1, 0xB2, 0x3C, 0x4D, ..]
+            | [0xA1, 0xB2, 0xCD, 0x34, ..]
+            | [0xD4, 0xC3, 0xB2, 0xA1, ..]
+            | [0x4D, 0x3C, 0xB2, 0xA1, ..]
+            | [0x34, 0xCD, 0xB2, 0xA1, ..]
+    );
+    match error {
+        PcapParseError::IncompleteBuffer(_, here) if known => {
+            format!("ends after {here} bytes, within the pcap file header")
+        }
+        _ => {
+            let head = window.get(..8.min(window.len())).unwrap_or_default();
+            format!("begins with \"{}\"", head.escape_ascii())
+        }
+    }
+}

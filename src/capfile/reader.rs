@@ -1,0 +1,276 @@
+//! Records out of a capture file, one after the other.
+//!
+//! Takes: a path or a stream. Gives: [`Record`]s that borrow the reader's window. Holds: after the last whole
+//! record `next` gives `None` for good, and [`Reader::damage`] tells whether that was the end of the file.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::capfile::blocks::Blocks;
+use crate::capfile::buffer::Buffer;
+use crate::capfile::classic::Classic;
+use crate::capfile::input::{self, Input};
+use crate::capfile::{Damage, Error, Format, LinkType, Precision};
+use crate::time::Timestamp;
+
+/// One packet of a capture.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// When it was captured; the epoch where the file does not say (a simple packet block).
+    pub time: Timestamp,
+    /// The bytes present: caplen is its length.
+    pub data: &'a [u8],
+    /// Bytes that it had on the wire; raised to caplen where the file says less.
+    pub origlen: u32,
+    /// What its bytes begin with.
+    pub link: LinkType,
+    /// Its interface in its pcapng section; 0 in pcap.
+    pub interface: u32,
+}
+
+/// What a format found at the front of the window.
+pub(super) enum Step {
+    /// A packet.
+    Frame(Frame),
+    /// The regular end.
+    End,
+    /// Something that does not make sense.
+    Broken(String),
+    /// The stream ended too early; the text says within what.
+    Cut(String),
+}
+
+/// Where in the window a packet lies, and what its header says.
+pub(super) struct Frame {
+    pub(super) time: Timestamp,
+    pub(super) origlen: u32,
+    pub(super) link: LinkType,
+    pub(super) interface: u32,
+    /// Where its bytes begin.
+    pub(super) start: usize,
+    /// How many there are.
+    pub(super) len: usize,
+    /// Size of the whole record.
+    pub(super) total: usize,
+}
+
+enum State {
+    Pcap(Classic),
+    Pcapng(Blocks),
+}
+
+/// Reads a capture file.
+pub struct Reader {
+    name: String,
+    buffer: Buffer,
+    state: State,
+    packed: Option<&'static str>,
+    taken: Arc<AtomicU64>,
+    pending: usize,
+    finished: bool,
+    damage: Option<Damage>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("name", &self.name)
+            .field("format", &self.format())
+            .field("position", &self.position())
+            .field("damage", &self.damage)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Opens a capture file; `-` is standard input.
+    ///
+    /// # Errors
+    /// When it can't be opened, is no capture, or is one of a kind that is not read.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::start(input::open(path)?, input::name_of(path))
+    }
+
+    /// Reads a capture from a stream that messages call `name`.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn from_read(
+        stream: impl Read + Send + 'static,
+        name: impl Into<String>,
+    ) -> Result<Self, Error> {
+        let name = name.into();
+        Self::start(input::unpack(Box::new(stream), &name)?, name)
+    }
+
+    fn start(input: Input, name: String) -> Result<Self, Error> {
+        let mut buffer = Buffer::new(input.stream);
+        let state = match begin(&mut buffer) {
+            Ok(state) => state,
+            Err(refusal) => return Err(explain(refusal, &mut buffer, name, input.packed)),
+        };
+        Ok(Self {
+            name,
+            buffer,
+            state,
+            packed: input.packed,
+            taken: input.taken,
+            pending: 0,
+            finished: false,
+            damage: None,
+        })
+    }
+
+    /// The next packet, or `None` at the end of what can be read.
+    ///
+    /// # Errors
+    /// When the system can't read the file any more; `None` follows.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a record borrows the reader, which an iterator's item can't"
+    )]
+    pub fn next(&mut self) -> Result<Option<Record<'_>>, Error> {
+        self.buffer.consume(self.pending);
+        self.pending = 0;
+        if self.finished {
+            return Ok(None);
+        }
+        let step = match &mut self.state {
+            State::Pcap(pcap) => pcap.step(&mut self.buffer),
+            State::Pcapng(pcapng) => pcapng.step(&mut self.buffer),
+        };
+        match step {
+            Step::Frame(frame) => Ok(Some(self.give(&frame))),
+            other => self.finish(other).map(|()| None),
+        }
+    }
+
+    fn give(&mut self, frame: &Frame) -> Record<'_> {
+        self.pending = frame.total;
+        let range = frame.start..frame.start + frame.len;
+        Record {
+            time: frame.time,
+            data: self.buffer.window().get(range).unwrap_or_default(),
+            origlen: frame.origlen.max(frame.len as u32),
+            link: frame.link,
+            interface: frame.interface,
+        }
+    }
+
+    /// The end, for whatever reason. A failing decompressor is damage (the data are bad), a failing
+    /// file is an error (the data may be good).
+    fn finish(&mut self, step: Step) -> Result<(), Error> {
+        self.finished = true;
+        let failure = self.buffer.take_failure();
+        let what = match (step, failure, self.packed) {
+            (Step::Broken(what), _, _) => what,
+            (_, Some(e), Some(packing)) => format!("the {packing} data can't be decompressed: {e}"),
+            (_, Some(source), None) => return Err(self.read_error(source)),
+            (Step::Cut(what), None, _) => what,
+            (Step::End | Step::Frame(_), None, _) => return Ok(()),
+        };
+        self.damage = Some(Damage {
+            offset: self.whole(),
+            what,
+        });
+        Ok(())
+    }
+
+    fn read_error(&self, source: std::io::Error) -> Error {
+        Error::Read {
+            name: self.name.clone(),
+            offset: self.whole(),
+            source,
+        }
+    }
+
+    /// End of the last whole record.
+    fn whole(&self) -> u64 {
+        match &self.state {
+            State::Pcap(_) => self.buffer.offset(),
+            State::Pcapng(blocks) => blocks.start(),
+        }
+    }
+
+    /// pcap or pcapng.
+    pub fn format(&self) -> Format {
+        match self.state {
+            State::Pcap(_) => Format::Pcap,
+            State::Pcapng(_) => Format::Pcapng,
+        }
+    }
+
+    /// Resolution of the times: of the finest interface seen so far in pcapng, where an interface
+    /// comes before its packets. Anything finer than microseconds counts as nanoseconds.
+    pub fn precision(&self) -> Precision {
+        match &self.state {
+            State::Pcap(pcap) => pcap.precision(),
+            State::Pcapng(blocks) => blocks.precision(),
+        }
+    }
+
+    /// Why reading ended before the end of the file, if it did.
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
+    }
+
+    /// How messages call the file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes taken from the underlying file so far (compressed ones, where it is compressed).
+    pub fn bytes_read(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Offset in the decompressed data behind the last record given: everything before it is whole.
+    pub fn position(&self) -> u64 {
+        self.buffer.offset() + self.pending as u64
+    }
+}
+
+/// Why a stream is not begun with.
+pub(super) enum Refusal {
+    /// It is no capture; the text says what was found.
+    Foreign(String),
+    /// It is one that is not read; the text says why.
+    Unsupported(String),
+}
+
+fn begin(buffer: &mut Buffer) -> Result<State, Refusal> {
+    buffer.fill(4);
+    match buffer.window() {
+        [] => Err(Refusal::Foreign("is empty".to_owned())),
+        [0x0A, 0x0D, 0x0D, 0x0A, ..] => Blocks::begin(buffer).map(State::Pcapng),
+        _ => Classic::begin(buffer).map(State::Pcap),
+    }
+}
+
+fn explain(
+    refusal: Refusal,
+    buffer: &mut Buffer,
+    name: String,
+    packed: Option<&'static str>,
+) -> Error {
+    match (refusal, buffer.take_failure(), packed) {
+        (_, Some(source), None) => Error::Read {
+            name,
+            offset: buffer.offset(),
+            source,
+        },
+        (Refusal::Foreign(_), Some(e), Some(packing)) => Error::NotACapture {
+            name,
+            found: format!("begins like {packing}, but can't be decompressed: {e}"),
+        },
+        (Refusal::Foreign(found), None, Some(packing)) => Error::NotACapture {
+            name,
+            found: format!("is {packing} around something that {found}"),
+        },
+        (Refusal::Foreign(found), None, None) => Error::NotACapture { name, found },
+        (Refusal::Unsupported(what), _, _) => Error::Unsupported { name, what },
+    }
+}
