@@ -106,11 +106,7 @@ mod tests {
         let partial = "out/.web-20261124T230000.123456Z-000007.pcap.partial";
         assert_eq!(name.partial(), Path::new(partial));
         name.bump();
-        assert!(
-            name.published()
-                .to_string_lossy()
-                .ends_with("-000008.pcap")
-        );
+        assert!(name.published().to_string_lossy().ends_with("-000008.pcap"));
     }
 
     proptest! {

@@ -132,8 +132,9 @@ impl Partial {
     pub fn is_gone(&self) -> bool {
         match &self.file {
             Some(file) => file.metadata().is_ok_and(|m| m.nlink() == 0),
-            None => fs::symlink_metadata(&self.path)
-                .is_err_and(|e| e.kind() == io::ErrorKind::NotFound),
+            None => {
+                fs::symlink_metadata(&self.path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+            }
         }
     }
 

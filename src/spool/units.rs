@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 const SIZE_FORMS: &str =
     "a size such as \"64MiB\", \"1GiB\", \"500kB\", or a plain number of bytes";
-const INTERVAL_FORMS: &str =
-    "a span of time such as \"500ms\", \"30s\", \"5m\", \"1h\" or \"1d\" (a whole number and its unit)";
+const INTERVAL_FORMS: &str = "a span of time such as \"500ms\", \"30s\", \"5m\", \"1h\" or \"1d\" (a whole number and its unit)";
 
 /// Units of a size, in the order in which printing tries them: the largest that divides wins, powers
 /// of two before powers of ten.
