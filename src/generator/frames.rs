@@ -81,13 +81,17 @@ impl Frames {
     /// The frame at `index`, which is taken modulo their number.
     pub(crate) fn get(&self, index: u64) -> Option<(&Frame, &[u8])> {
         let frame = self.frames.get((index % self.len().max(1)) as usize)?;
-        let bytes = self.bytes.get(frame.start..frame.start + frame.len as usize)?;
+        let bytes = self
+            .bytes
+            .get(frame.start..frame.start + frame.len as usize)?;
         Some((frame, bytes))
     }
 
     /// The time of the frame at `index`; each round follows the one before.
     pub(crate) fn time(&self, index: u64) -> Timestamp {
-        let time = self.get(index).map_or_else(Timestamp::default, |f| f.0.time);
+        let time = self
+            .get(index)
+            .map_or_else(Timestamp::default, |f| f.0.time);
         time.saturating_add(self.rounds_before(index))
     }
 

@@ -59,7 +59,10 @@ fn ppp(data: &[u8]) -> Option<(u16, &[u8])> {
 }
 
 fn word(data: &[u8], at: usize) -> Option<u16> {
-    data.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
+    data.get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u16::from_be_bytes)
 }
 
 #[cfg(test)]

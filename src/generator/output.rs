@@ -137,6 +137,9 @@ impl Sockets {
             let batch = &places[..places.len().min(BATCH)];
             match socket.send(run.buffer, batch) {
                 Ok(sent) => {
+                    if sent < batch.len() {
+                        counters.fail(Failure::CutShort);
+                    }
                     account.sent(&run.items[done..done + sent]);
                     done += sent;
                 }
@@ -234,7 +237,13 @@ impl OuterFile {
             let port = port::FIRST | u16::from(item.slot);
             self.outer.append(port, payload, &mut self.packet);
             let len = self.packet.len() as u32;
-            encode::pcap_record(&mut self.pending, Precision::Nanos, item.time, &self.packet, len);
+            encode::pcap_record(
+                &mut self.pending,
+                Precision::Nanos,
+                item.time,
+                &self.packet,
+                len,
+            );
             if self.pending.len() >= PIECE {
                 self.flush()?;
             }
@@ -244,7 +253,10 @@ impl OuterFile {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        let written = self.file.write_all(&self.pending).and_then(|()| self.file.flush());
+        let written = self
+            .file
+            .write_all(&self.pending)
+            .and_then(|()| self.file.flush());
         self.pending.clear();
         written.map_err(|source| Error::Write {
             path: self.path.clone(),

@@ -37,7 +37,10 @@ impl Rate {
             start,
             per_second: u128::from(per_second.max(1)),
             sent: 0,
-            burst: (per_millisecond.clamp(1, 64), per_millisecond.clamp(64, 1024)),
+            burst: (
+                per_millisecond.clamp(1, 64),
+                per_millisecond.clamp(64, 1024),
+            ),
             earliest: start,
         }
     }
@@ -46,7 +49,9 @@ impl Rate {
     pub(crate) fn step(&mut self, now: Monotonic) -> Step {
         let elapsed = u128::from(now.nanos().saturating_sub(self.start.nanos()));
         let due = (elapsed * self.per_second / SECOND + 1).saturating_sub(self.sent);
-        let worthwhile = self.time_of(self.sent + self.burst.0 - 1).max(self.earliest);
+        let worthwhile = self
+            .time_of(self.sent + self.burst.0 - 1)
+            .max(self.earliest);
         if due == 0 || now < worthwhile {
             return Step::Wait(worthwhile.since(now));
         }

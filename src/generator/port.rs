@@ -21,10 +21,7 @@ const ICMPV6: u8 = 58;
 pub(crate) fn hash(key: &FlowKey) -> u64 {
     let with_ports = matches!(key.proto, ICMP | TCP | UDP | ICMPV6);
     let port = |port: u16| if with_ports { u64::from(port) } else { 0 };
-    let ends = [
-        end(key.src, port(key.sport)),
-        end(key.dst, port(key.dport)),
-    ];
+    let ends = [end(key.src, port(key.sport)), end(key.dst, port(key.dport))];
     let kind = u64::from(key.version) << 8 | u64::from(key.proto);
     let (low, high) = (ends[0].min(ends[1]), ends[0].max(ends[1]));
     mix(mix(low ^ kind) ^ high)

@@ -15,6 +15,9 @@ pub enum Failure {
     /// Nobody listens on the target's port (it answered an earlier packet with ICMP port unreachable).
     /// The packet is tried again.
     Refused,
+    /// Only the first part of a batch was taken. Why shows at the next try, as one of the other
+    /// failures, unless it has passed: the kernel does not tell (a refusal within a batch ends here).
+    CutShort,
     /// No buffer space (ENOBUFS), or the send buffer stayed full (EAGAIN). The packet is tried again.
     NoRoom,
     /// No route to the target. The packet is given up, as in all cases below.
@@ -29,8 +32,9 @@ pub enum Failure {
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Refused,
+        Self::CutShort,
         Self::NoRoom,
         Self::Unreachable,
         Self::TooLong,
@@ -42,6 +46,7 @@ impl Failure {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Refused => "connection_refused",
+            Self::CutShort => "batch_cut_short",
             Self::NoRoom => "no_room",
             Self::Unreachable => "unreachable",
             Self::TooLong => "too_long",
@@ -52,7 +57,7 @@ impl Failure {
 
     /// Whether the same packet may go through when it is tried again.
     pub const fn is_passing(self) -> bool {
-        matches!(self, Self::Refused | Self::NoRoom)
+        matches!(self, Self::Refused | Self::CutShort | Self::NoRoom)
     }
 
     pub(crate) fn of(error: &io::Error) -> Self {
@@ -204,7 +209,11 @@ impl Report {
             sent,
             bytes: counters.bytes.value(),
             seconds,
-            pps: if seconds > 0.0 { sent as f64 / seconds } else { 0.0 },
+            pps: if seconds > 0.0 {
+                sent as f64 / seconds
+            } else {
+                0.0
+            },
             unsent: counters.unsent.value(),
             cut: counters.cut.value(),
             skipped: 0,

@@ -108,7 +108,11 @@ impl Generator {
     /// Makes the next packets: at most `due`, none beyond the count.
     fn fill(&mut self, due: u64, clock: Clock) {
         self.window.clear();
-        let left = self.options.count.unwrap_or(u64::MAX).saturating_sub(self.next);
+        let left = self
+            .options
+            .count
+            .unwrap_or(u64::MAX)
+            .saturating_sub(self.next);
         for _ in 0..due.min(left).min(window::MOST) {
             let window = &mut self.window;
             if !self.traffic.append(self.next, clock, &self.wrapper, window) {

@@ -46,7 +46,13 @@ impl Sequence {
     }
 
     fn from_bytes(bytes: &[u8; LEN]) -> Option<Self> {
-        let long = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u64::from_be_bytes);
+        let long = |at: usize| {
+            bytes
+                .get(at..)?
+                .first_chunk()
+                .copied()
+                .map(u64::from_be_bytes)
+        };
         let vni = u32::from_be_bytes(*bytes[4..].first_chunk()?);
         (bytes[..4] == MAGIC).then_some(Self {
             vni: Vni::new(vni),

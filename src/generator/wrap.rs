@@ -152,7 +152,10 @@ fn middle(gwlb: &Gwlb, port: u16, kept: usize, out: &mut Vec<u8>) {
 /// The sum of the 16-bit words of `bytes`, an odd last byte counting as a high one.
 pub(crate) fn sum(bytes: &[u8]) -> u32 {
     let (words, rest) = bytes.as_chunks();
-    let whole: u32 = words.iter().map(|w| u32::from(u16::from_be_bytes(*w))).sum();
+    let whole: u32 = words
+        .iter()
+        .map(|w| u32::from(u16::from_be_bytes(*w)))
+        .sum();
     whole + rest.first().map_or(0, |&b| u32::from(b) << 8)
 }
 

@@ -63,14 +63,19 @@ pub enum Format {
 
 /// Starts logging to standard error. A second call changes nothing.
 pub fn init(config: &Config) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.level.name()));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.level.name()));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // an error means that logging has been started before: by a test, or by a verb that contains another
     let _ = match config.format {
         Format::Json => lines.json().flatten_event(true).finish().try_init(),
-        Format::Human => {
-            lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).finish().try_init()
-        }
+        Format::Human => lines
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .finish()
+            .try_init(),
     };
 }
 
@@ -86,14 +91,22 @@ pub struct Limited {
 impl Limited {
     /// One each `interval`.
     pub const fn new(interval: Duration) -> Self {
-        Self { interval, last: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+        Self {
+            interval,
+            last: AtomicU64::new(0),
+            suppressed: AtomicU64::new(0),
+        }
     }
 
     /// Whether to warn at `now` (monotonic nanoseconds): then with the number of warnings suppressed since the last.
     pub fn pass(&self, now: u64) -> Option<u64> {
         let last = self.last.load(Ordering::Relaxed);
         let due = last == 0 || Duration::from_nanos(now.saturating_sub(last)) >= self.interval;
-        let first = due && self.last.compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let first = due
+            && self
+                .last
+                .compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
         if first {
             return Some(self.suppressed.swap(0, Ordering::Relaxed));
         }

@@ -8,10 +8,12 @@
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Type};
+
+use crate::sys::{check, sockopt};
 
 /// How many datagrams one call takes at most.
 pub const BATCH: usize = 64;
@@ -59,7 +61,7 @@ impl Socket {
         } else {
             socket.set_unicast_hops_v6(255)?;
         }
-        let fd = socket.as_raw_fd();
+        let fd = socket.as_fd();
         leave_fragmenting_to_the_network(fd, to.is_ipv4())?;
         if !checksum {
             // A kernel that insists on checksums sends what any receiver takes, so this may fail.
@@ -82,7 +84,9 @@ impl Socket {
     }
 
     /// Sends the datagrams that `places` name in `buffer`, at most [`BATCH`] of them, and returns how many
-    /// were taken, counted from the first.
+    /// were taken, counted from the first. Fewer than given means that the next one met an error, which the
+    /// kernel does not tell: sendmmsg(2): "The error code is lost." It shows at the next try, unless it
+    /// has passed by then; that of a closed receiver always has.
     ///
     /// # Errors
     /// What kept the first datagram from being sent; none was. A place outside the buffer is
@@ -105,50 +109,44 @@ impl Socket {
             message.msg_hdr.msg_iov = vector;
             message.msg_hdr.msg_iovlen = 1;
         }
-        send_messages(self.0.as_raw_fd(), &mut messages[..count])
+        send_messages(self.0.as_fd(), &mut messages[..count])
     }
 }
 
 /// The call itself. Every message must point to one vector inside a live buffer, as those that
 /// [`Socket::send`] builds do; it is private for that reason.
-fn send_messages(fd: RawFd, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+fn send_messages(fd: BorrowedFd<'_>, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
     // SAFETY: sendmmsg(2): "The msgvec argument is a pointer to an array of mmsghdr structures. The size
     // of this array is specified in vlen." Both come from one slice of at most BATCH elements. The vectors
     // and the bytes behind them outlive the call, and the kernel only reads them: the only thing that
     // "On return from sendmmsg()" is updated are "the msg_len fields of successive elements".
-    let sent = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), messages.len() as u32, 0) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    let sent = check(unsafe {
+        libc::sendmmsg(
+            fd.as_raw_fd(),
+            messages.as_mut_ptr(),
+            messages.len() as u32,
+            0,
+        )
+    })?;
+    Ok(sent as usize)
 }
 
 /// AWS leaves DF clear. Linux sets it by default, to discover the path's MTU.
-fn leave_fragmenting_to_the_network(fd: RawFd, ipv4: bool) -> io::Result<()> {
+fn leave_fragmenting_to_the_network(fd: BorrowedFd<'_>, ipv4: bool) -> io::Result<()> {
     if ipv4 {
         let never = libc::IP_PMTUDISC_DONT;
-        set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never)
+        sockopt::set(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never)
     } else {
         let never = libc::IPV6_PMTUDISC_DONT;
-        set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, never)
+        sockopt::set(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, never)
     }
 }
 
-fn leave_checksum_out(fd: RawFd, ipv4: bool) -> io::Result<()> {
+fn leave_checksum_out(fd: BorrowedFd<'_>, ipv4: bool) -> io::Result<()> {
     if ipv4 {
-        set(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
+        sockopt::set(fd, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
     } else {
-        set(fd, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
-    }
-}
-
-fn set(fd: RawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let len = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: setsockopt(2): "The arguments optval and optlen are used to access option values"; they name
-    // one `c_int` on this stack, which outlives the call and is only read. "Most socket-level options
-    // utilize an int argument for optval", and so do the IP, IPv6 and UDP ones used here.
-    let answer = unsafe { libc::setsockopt(fd, level, option, (&raw const value).cast(), len) };
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+        sockopt::set(fd, libc::SOL_UDP, libc::UDP_NO_CHECK6_TX, 1)
     }
 }
 
@@ -201,7 +199,9 @@ mod tests {
         let (receiver, sender) = pair();
         drop(receiver);
         let places = [Place { start: 0, len: 1 }; 2];
-        let outcomes: Vec<_> = (0..4).map(|_| sender.send(&[0], &places)).collect();
+        assert_eq!(sender.send(&[0], &places).unwrap(), 1, "the error is lost");
+        let one = &places[..1];
+        let outcomes: Vec<_> = (0..4).map(|_| sender.send(&[0], one)).collect();
         assert!(
             outcomes
                 .iter()

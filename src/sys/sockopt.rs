@@ -75,14 +75,15 @@ pub fn refuse_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn set(
+/// Sets an option whose value is a c_int.
+pub(super) fn set(
     socket: BorrowedFd<'_>,
     level: libc::c_int,
     name: libc::c_int,
     value: libc::c_int,
 ) -> io::Result<()> {
-    // SAFETY: the descriptor is borrowed, so open; `value` is a live c_int of the length that is passed.
-    // setsockopt(2): "The arguments optval and optlen are used to access option values".
+    // SAFETY: the descriptor is borrowed, so open; `value` is a live c_int of the length that is passed, and is only
+    // read. setsockopt(2): "Most socket-level options utilize an int argument for optval".
     check(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
