@@ -1,19 +1,16 @@
 //! A capture file's life on disk.
 //!
 //! Takes: what a session wants of its files ([`Settings`]). Gives: [`Target`], the place that a
-//! session's packets go to; [`Partial`] and [`Sealed`], a file before it has its name; and the two units
-//! that configurations are written in, [`Size`] and [`Interval`]. Holds: a published file is whole and
+//! session's packets go to; [`Partial`] and [`Sealed`], a file before it has its name. Holds: a published file is whole and
 //! was synced before it got its name. `docs/capture-files.md` tells the whole life.
 
 mod name;
 mod partial;
 mod sealed;
-mod units;
 
 pub use name::Name;
 pub use partial::{Partial, Short};
 pub use sealed::Sealed;
-pub use units::{Interval, Size, UnitError};
 
 use std::io;
 use std::path::PathBuf;

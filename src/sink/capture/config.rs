@@ -1,11 +1,11 @@
 //! The part of the configuration that belongs to writing capture files as a whole.
 //!
-//! Takes: the `[capture]` table. Gives: [`Config`]. Holds: a configuration that passes [`Config::check`]
+//! Takes: the `[writer]` table. Gives: [`Config`]. Holds: a configuration that passes [`Config::check`]
 //! can be run; what a single session wants of its files is its own ([`crate::spool::Settings`]).
 
 use serde::{Deserialize, Serialize};
 
-use crate::spool::{Interval, Size};
+use crate::units::{Interval, Size};
 
 /// The smallest memory budget: a few jumbo packets for each thread have to fit.
 const SMALLEST_BUFFER: Size = Size::mebibytes(1);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::capfile::{Damage, Error, MAX_FRAME, Reader, Record};
 use crate::metrics::{Counter, Gauge};
-use crate::packet::{Batch, Datagram, DropReason};
+use crate::packet::{Batch, Datagram, DropReason, Ports};
 use crate::source::replay::fragments::{Fragments, Outcome};
 use crate::source::replay::outer::{Outer, Udp};
 use crate::source::{Received, Source};
@@ -27,24 +27,6 @@ const ARENA: usize = 4 * 1024 * 1024;
 /// Records looked at before a batch is handed over, however few datagrams they held, so that a
 /// capture of something else can be interrupted and shows progress.
 const MAX_RECORDS: usize = 4096;
-
-/// The UDP destination ports that make a datagram ours.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ports {
-    /// VXLAN, usually 4789.
-    pub vxlan: u16,
-    /// GENEVE, usually 6081.
-    pub geneve: u16,
-}
-
-impl Default for Ports {
-    fn default() -> Self {
-        Self {
-            vxlan: 4789,
-            geneve: 6081,
-        }
-    }
-}
 
 /// How far a replay has got; may be read from any thread while it runs.
 #[derive(Debug, Default)]
@@ -245,8 +227,18 @@ impl Source for Replay {
         })
     }
 
-    fn can_wait(&self) -> bool {
-        true
+    fn under_pressure(&mut self) -> bool {
+        false
+    }
+
+    fn runs_away(&self) -> bool {
+        false
+    }
+
+    /// The records that were not read stay unread; fragments that wait have waited in vain.
+    fn stop(&mut self) {
+        self.waiting.clear();
+        self.close_current(None);
     }
 
     fn new_batch(&self, receiver: u16) -> Batch {
