@@ -71,7 +71,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     if damage.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    Err(Failure::new(failure::DATA, damage.join("\n")))
+    let told: Vec<String> = damage.iter().map(ToString::to_string).collect();
+    Err(Failure::new(failure::DATA, told.join("\n")))
 }
 
 /// Until the files are through, showing how far they are where somebody looks.
@@ -94,7 +95,7 @@ fn wait(pipeline: &Pipeline, interrupts: &Interrupts) {
 }
 
 fn show(progress: &Progress) {
-    let (read, total) = (progress.bytes_read(), progress.bytes_total());
+    let (read, total) = (progress.bytes_read.value(), progress.bytes_total.value());
     let done = if total == 0 {
         0.0
     } else {
@@ -105,7 +106,7 @@ fn show(progress: &Progress) {
         "\r[{:<30}] {:>3.0} %  {} packets  {} ",
         "#".repeat(filled.min(30)),
         done * 100.0,
-        progress.records(),
+        progress.records.value(),
         ledger::human_bytes(read)
     );
     // a progress bar that can't be shown is no reason to stop

@@ -123,34 +123,32 @@ fn workers(pipeline: &Pipeline, now: u64) -> Vec<Worker> {
 }
 
 fn writers(pipeline: &Pipeline, now: u64) -> Vec<Writer> {
-    let ages = pipeline.writers.heartbeat_ages(now);
-    let each = (0_u16..).zip(ages);
-    let told = each.map(|(id, age)| Writer {
+    let each = (0_u16..).zip(&pipeline.capture.heartbeats);
+    let told = each.map(|(id, heartbeat)| Writer {
         id,
-        heartbeat_age_seconds: seconds(age),
+        heartbeat_age_seconds: seconds(heartbeat.age(now)),
         ..Writer::default()
     });
     told.collect()
 }
 
 fn buffer(pipeline: &Pipeline) -> Buffer {
-    let buffer = pipeline.writers.buffer();
+    let stats = &pipeline.capture;
     Buffer {
-        bytes: buffer.bytes,
-        limit_bytes: buffer.limit,
-        high_water_bytes: buffer.high_water,
+        bytes: stats.buffered(),
+        limit_bytes: stats.buffer_limit(),
+        high_water_bytes: stats.buffered_high(),
     }
 }
 
 fn files(pipeline: &Pipeline, closed: u64) -> Files {
-    let counts = pipeline.writers.counts();
+    let stats = &pipeline.capture;
     Files {
-        open: counts.open,
+        open: stats.open_files.value(),
         closed,
-        evicted: counts.evicted,
-        errors: counts.errors,
-        late_packets: counts.late,
-        hook_failures: counts.hook_failures,
+        errors: stats.files_lost.value(),
+        late_packets: stats.late.value(),
+        hook_failures: stats.hooks_failed.value(),
         ..Files::default()
     }
 }

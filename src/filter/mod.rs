@@ -41,7 +41,20 @@ pub struct Config {}
 
 /// A rule.
 #[derive(Debug)]
-pub struct Rule {}
+pub struct Rule {
+    /// x
+    pub number: u32,
+    /// x
+    pub direction: Direction,
+    /// x
+    pub action: Direction,
+}
+impl Direction {
+    /// x
+    pub fn name(&self) -> &'static str {
+        ""
+    }
+}
 
 /// A problem.
 #[derive(Debug, thiserror::Error)]

@@ -15,8 +15,9 @@ mod extension {
     pub(super) const HOST_IDENTITY: u8 = 139;
     pub(super) const SHIM6: u8 = 140;
 
-    /// Headers that a walk goes through. RFC 8200 sets no limit; a real packet has three or four.
-    pub(super) const MOST: usize = 16;
+    /// Headers that a walk goes through. RFC 8200 sets no limit and a real packet has three or four, but
+    /// who wants to hide a port from a filter may send a hundred.
+    pub(super) const MOST: usize = 256;
 
     /// Length of an extension header of kind `next` whose length byte is `len`; none for a transport.
     #[inline]
@@ -114,7 +115,8 @@ fn claimed<'a>(headers: &mut Headers, frame: &'a [u8], at: usize, total: usize) 
 /// Reads what begins at `at`, unless it is a later piece of it.
 #[inline]
 fn carried(headers: &mut Headers, packet: &[u8], at: usize, offset: u16) {
-    if at > packet.len() {
+    // Offsets have 16 bits, which only a chain of giant IPv6 extension headers can exceed.
+    if at > packet.len().min(usize::from(u16::MAX)) {
         return;
     }
     if offset == 0 {
@@ -147,7 +149,9 @@ fn extensions(headers: &mut Headers, packet: &[u8], mut at: usize) {
             let Some(fragment) = fragment(packet, at) else {
                 return;
             };
-            headers.fragment = Some(fragment);
+            if !headers.is_fragment() {
+                headers.fragment = Some(fragment);
+            }
             if fragment.offset != 0 {
                 headers.key.proto = *next;
                 return carried(headers, packet, at + length, fragment.offset);

@@ -54,7 +54,7 @@ pub(super) fn typed(headers: &mut Headers, frame: &[u8], mut kind: u16, mut at: 
     match kind {
         ether::IPV4 => ip::v4(headers, frame, at),
         ether::IPV6 => ip::v6(headers, frame, at),
-        ether::ARP => arp(headers, frame, at),
+        ether::ARP | ether::RARP => arp(headers, frame, at),
         ether::MPLS | ether::MPLS_UPSTREAM => mpls(headers, frame, at),
         ether::PPPOE => pppoe(headers, frame, at),
         _ => {}

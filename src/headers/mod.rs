@@ -26,6 +26,8 @@ pub mod ether {
     pub const IPV4: u16 = 0x0800;
     /// ARP.
     pub const ARP: u16 = 0x0806;
+    /// RARP, which has the form of ARP.
+    pub const RARP: u16 = 0x8035;
     /// A customer VLAN tag (802.1Q).
     pub const VLAN: u16 = 0x8100;
     /// IPv6.

@@ -58,17 +58,20 @@ fn by_version(headers: &mut Headers, frame: &[u8], at: usize) {
     }
 }
 
-/// The family says IPv4 (2 everywhere) or IPv6 (another number on every system), in either byte order.
+/// The family says IPv4 (2 everywhere) or IPv6 (another number on every system), in either byte order;
+/// some systems put an EtherType there.
 fn loopback(headers: &mut Headers, frame: &[u8]) {
     let Some(family) = field::<4>(frame, 0) else {
         headers.truncated = true;
         return;
     };
     headers.reached = Layer::Link;
-    if let [n, 0, 0, 0] | [0, 0, 0, n] = *family
-        && matches!(n, 2 | 10 | 23 | 24 | 28 | 30)
-    {
-        by_version(headers, frame, 4);
+    match *family {
+        [2 | 10 | 23 | 24 | 28 | 30, 0, 0, 0]
+        | [0, 0, 0, 2 | 10 | 23 | 24 | 28 | 30]
+        | [_, _, 0x08, 0x00]
+        | [_, _, 0x86, 0xdd] => by_version(headers, frame, 4),
+        _ => {}
     }
 }
 

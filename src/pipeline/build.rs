@@ -122,7 +122,12 @@ fn start(
     let mut keep = Keep::default();
     let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
     let table = Arc::new(Table::new(snapshot, keep));
-    let (sinks, writers) = capture::start(&config.writer, &config.output, layout.workers, live)?;
+    let setup = capture::Setup {
+        output: config.output.clone(),
+        workers: layout.workers,
+        live,
+    };
+    let (sinks, writers) = capture::start(&config.writer, &setup)?;
     let queues = dispatch::queues(layout.workers, feeds.len() * receiver::BATCHES);
     let receivers = feeds.len();
     let watched = queues.receivers.clone();
@@ -171,7 +176,8 @@ fn start(
         sockets: Vec::new(),
         progress: None,
         layout,
-        writers,
+        capture: writers.stats(),
+        writers: Mutex::new(Some(writers)),
         shared,
     })
 }

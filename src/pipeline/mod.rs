@@ -11,7 +11,7 @@ mod report;
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,10 +24,13 @@ use crossbeam_channel::Receiver;
 use crate::config::Config;
 use crate::dispatch::Parcel;
 use crate::session::{self, Table};
-use crate::sink::capture::Writers;
+use crate::sink::capture::{self, Writers};
 use crate::source::replay::Progress;
 use crate::source::udp::Facts;
 use crate::{receiver, time, worker};
+
+/// How long after a reload the files of sessions that are gone are closed.
+const SETTLE: Duration = Duration::from_millis(200);
 
 /// A thread that has not been seen for so long is taken for stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -57,8 +60,9 @@ pub struct Pipeline {
     pub progress: Option<Arc<Progress>>,
     /// Threads and cores.
     pub layout: Layout,
-    /// The writers of the capture files.
-    pub writers: Writers,
+    /// What the writers of the capture files have done, and whether they can.
+    pub capture: Arc<capture::Stats>,
+    writers: Mutex<Option<Writers>>,
     shared: Arc<receiver::Shared>,
 }
 
@@ -69,7 +73,20 @@ impl Pipeline {
     /// # Errors
     /// What is wrong with the new sessions; the old ones stay.
     pub fn reload(&self, config: &Config, base: &Path) -> Result<u64, Vec<session::Error>> {
-        self.table.swap(|keep| config.snapshot(base, keep))
+        let (generation, retired) = self.table.swap(|keep| config.snapshot(base, keep))?;
+        // what workers have in hand for the old sessions gets there first, so that it needs no file of its own
+        std::thread::sleep(SETTLE);
+        if let Some(writers) = self.writers().as_ref() {
+            retired
+                .into_iter()
+                .for_each(|target| writers.retire(target));
+        }
+        Ok(generation)
+    }
+
+    fn writers(&self) -> MutexGuard<'_, Option<Writers>> {
+        // taken as a whole, so a panic can't have left it half
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether packets can be stored now.
@@ -78,7 +95,9 @@ impl Pipeline {
     /// The reason why not.
     pub fn health(&self) -> Result<(), String> {
         self.alive()?;
-        self.writers.health()
+        self.capture
+            .health()
+            .map_err(|t| format!("{} (since {})", t.reason, t.since))
     }
 
     /// Whether every thread of the packet path is there and moves.
@@ -100,8 +119,8 @@ impl Pipeline {
             }
             moves("worker", i, stage.counters.heartbeat.age(now))?;
         }
-        for (i, age) in self.writers.heartbeat_ages(now).into_iter().enumerate() {
-            moves("writer", i, age)?;
+        for (i, heartbeat) in self.capture.heartbeats.iter().enumerate() {
+            moves("writer", i, heartbeat.age(now))?;
         }
         Ok(())
     }
@@ -126,7 +145,12 @@ impl Pipeline {
         join(&self.receivers);
         join(&self.workers);
         let left = limit.saturating_sub(time::monotonic().since(start));
-        self.writers.finish(left);
+        if let Some(writers) = self.writers().take() {
+            let ended = writers.finish(left);
+            if !ended.stuck.is_empty() {
+                tracing::error!(threads = ?ended.stuck, "The deadline passed before these threads had ended.");
+            }
+        }
         Report::of(self)
     }
 }

@@ -1,8 +1,9 @@
 //! The ledger of a whole run, as `run`, `replay` and `demo` print it at their end and `/status` shows it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::packet::Tally;
 use crate::pipeline::Pipeline;
@@ -18,11 +19,16 @@ pub struct Report {
     /// Lost before it reached the program, by where the kernel counted it.
     pub kernel_dropped: BTreeMap<&'static str, u64>,
     /// Capture files published, the last ones of many.
-    pub files: Vec<Closed>,
+    #[serde(serialize_with = "each")]
+    pub files: Vec<Arc<Closed>>,
     /// How many were published in all.
     pub files_total: u64,
     /// Each session's own ledger.
     pub per_session: BTreeMap<String, Tally>,
+}
+
+fn each<S: Serializer>(files: &[Arc<Closed>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(files.iter().map(|f| &**f))
 }
 
 impl Report {
@@ -33,12 +39,12 @@ impl Report {
         for (_, _, tally) in &sessions {
             total.merge(tally);
         }
-        let (files, files_total) = pipeline.writers.files();
+        let files = pipeline.capture.files();
         Self {
             total,
             kernel_dropped: kernel_dropped(pipeline),
-            files,
-            files_total,
+            files_total: files.total,
+            files: files.last.into(),
             per_session: sessions
                 .into_iter()
                 .map(|(name, _, tally)| (name.to_string(), tally))

@@ -79,13 +79,10 @@ impl Snapshot {
     ) -> Result<Self, Vec<Error>> {
         let mut errors = names(configs);
         errors.extend(overlaps(configs));
-        let mut claims = Vec::new();
+        let mut filters = Vec::new();
         for (index, config) in configs.iter().enumerate() {
             match filter(config, base) {
-                Ok(filter) if errors.is_empty() => {
-                    claims.push(claim(config, filter, &defaults, keep))
-                }
-                Ok(_) => {}
+                Ok(filter) => filters.push(filter),
                 Err(problems) => errors.extend(problems.into_iter().map(|problem| Error {
                     index,
                     key: "filter",
@@ -94,9 +91,14 @@ impl Snapshot {
                 })),
             }
         }
+        // what is kept is touched only when nothing can fail any more
         if !errors.is_empty() {
             return Err(errors);
         }
+        let compiled = configs.iter().zip(filters);
+        let mut claims: Vec<_> = compiled
+            .map(|(config, filter)| claim(config, filter, &defaults, keep))
+            .collect();
         claims.sort_by_key(|c| class(!c.vnis.is_empty(), !c.sources.is_empty()));
         Ok(Self {
             claims,

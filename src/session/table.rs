@@ -4,7 +4,7 @@
 //! that they have not met; the lock is therefore off the packet path. Both tables are bounded: what comes
 //! beyond the bounds (a flood of VNIs or forged sources) shares one peer and one session, `vni-other`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -127,17 +127,23 @@ impl Table {
         self.current.load_full()
     }
 
-    /// Builds a snapshot with what is kept and, if that succeeds, puts it in force.
+    /// Builds a snapshot with what is kept and, if that succeeds, puts it in force. Gives its generation and the
+    /// targets that get no packets any more.
     ///
     /// # Errors
     /// What `build` says; the old snapshot stays in force.
-    pub fn swap<E>(&self, build: impl FnOnce(&mut Keep) -> Result<Snapshot, E>) -> Result<u64, E> {
+    pub fn swap<E>(
+        &self,
+        build: impl FnOnce(&mut Keep) -> Result<Snapshot, E>,
+    ) -> Result<(u64, Vec<u32>), E> {
         let mut known = self.lock();
         let snapshot = build(&mut known.keep)?;
+        let retired = known.retired(&self.current.load(), &snapshot);
         known.unknown.clear();
         self.current.store(Arc::new(snapshot));
         // the lock is held: nobody resolves a peer between the snapshot and its number
-        Ok(self.generation.fetch_add(1, Ordering::AcqRel) + 1)
+        let generation = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        Ok((generation, retired))
     }
 
     /// The peer and the session of a packet. Slow: for peers that a thread meets for the first time.
@@ -177,7 +183,35 @@ impl Table {
     }
 }
 
+/// The ids of the targets of sessions.
+fn targets<'a>(sessions: impl Iterator<Item = &'a Arc<Session>>) -> HashSet<u32> {
+    sessions
+        .filter_map(|s| s.target.as_ref().map(|t| t.id))
+        .collect()
+}
+
 impl Known {
+    /// Targets of the old snapshot that the new one sends nothing to. An unknown session ends when every peer of it
+    /// is claimed, or unknown sessions are made otherwise than before.
+    fn retired(&self, old: &Snapshot, new: &Snapshot) -> Vec<u32> {
+        let kept = targets(new.sessions());
+        let same = old.unknown == new.unknown && old.defaults == new.defaults;
+        let unclaimed = |key: &&Key| new.find(key.source, key.vni).is_none();
+        let alive: HashSet<Vni> = self
+            .peers
+            .keys()
+            .filter(unclaimed)
+            .map(|key| key.vni)
+            .collect();
+        let ended = self
+            .unknown
+            .iter()
+            .filter(|(vni, _)| !same || !alive.contains(vni));
+        let mut retired = targets(old.sessions());
+        retired.extend(targets(ended.map(|(_, session)| session)));
+        retired.difference(&kept).copied().collect()
+    }
+
     fn unknown(&mut self, snapshot: &Snapshot, vni: Vni) -> Arc<Session> {
         if let Some(session) = self.unknown.get(&vni) {
             return Arc::clone(session);

@@ -19,6 +19,30 @@ pub struct Size(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Interval(pub Duration);
 
+impl Size {
+    /// So many binary megabytes.
+    pub const fn mebibytes(n: u64) -> Self {
+        Self(n << 20)
+    }
+
+    /// The number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl Interval {
+    /// So many seconds.
+    pub const fn seconds(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+
+    /// As the standard library has it.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
 /// Text that is neither a size nor an interval.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("\"{text}\" is not {wanted}")]

@@ -229,11 +229,17 @@ fn nothing_is_left_for_later_in_the_code() {
 fn every_fuzz_target_can_be_run() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/Cargo.toml");
     let manifest = std::fs::read_to_string(path).unwrap();
-    let listed = manifest.lines().filter_map(|l| l.strip_prefix("path = \"fuzz_targets/"));
+    let listed = manifest
+        .lines()
+        .filter_map(|l| l.strip_prefix("path = \"fuzz_targets/"));
     let listed: BTreeSet<String> = listed.map(|l| l.trim_end_matches('"').to_owned()).collect();
     let files = files(&["fuzz/fuzz_targets"]).into_iter();
     let there = files.map(|f| f.path.file_name().unwrap().to_string_lossy().into_owned());
-    assert_eq!(listed, there.collect(), "fuzz/Cargo.toml against fuzz/fuzz_targets/");
+    assert_eq!(
+        listed,
+        there.collect(),
+        "fuzz/Cargo.toml against fuzz/fuzz_targets/"
+    );
 }
 
 #[test]
