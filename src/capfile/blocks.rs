@@ -120,7 +120,8 @@ impl Blocks {
         let major = self.order.u16(buffer.window(), 12);
         let minor = self.order.u16(buffer.window(), 14);
         if major != 1 {
-            let what = format!("it is pcapng of version {major}.{minor}, and only 1.x is known");
+            let what =
+                format!("a section is pcapng of version {major}.{minor}, and only 1.x is known");
             return Err(Trouble::Version(what));
         }
         self.interfaces.clear();

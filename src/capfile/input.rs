@@ -82,8 +82,11 @@ pub(super) fn unpack(raw: Stream, name: &str) -> Result<Input, Error> {
     })
 }
 
+/// A reader with the bytes put back that were taken from it to look at.
+type Restored<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// The first four bytes (zeros where there are fewer), and a reader that has them still.
-fn peek<R: BufRead>(mut reader: R) -> io::Result<([u8; 4], Chain<Cursor<Vec<u8>>, R>)> {
+fn peek<R: BufRead>(mut reader: R) -> io::Result<([u8; 4], Restored<R>)> {
     let mut head = Vec::with_capacity(4);
     reader.by_ref().take(4).read_to_end(&mut head)?;
     let mut magic = [0; 4];

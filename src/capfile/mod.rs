@@ -5,12 +5,11 @@
 //! hands out [`Record`]s. Holds: memory is bounded whatever a file claims; a damaged file is read to
 //! its last whole record; `origlen` is never below caplen. Knows no folder and no rotation.
 //!
-//! Crate `pcap-file` reads classic pcap (its raw records: its typed ones refuse origlen below caplen,
-//! records above the snaplen and fractions of a second above one). pcapng is taken apart here, because
-//! `pcap-file` gives up on the whole file for an interface whose reserved field is not zero, whose
-//! name is not UTF-8 or whose times are finer than nanoseconds, for a block length that is not
-//! a multiple of four, and for a packet with origlen below caplen; all of these are found in the wild
-//! and read by Wireshark.
+//! Crate `pcap-file` takes classic pcap apart, by its raw records: its checked ones refuse a record above
+//! the file's snaplen (a fixed limit in old tcpdump files), an origlen below caplen, and a fraction of
+//! a second above one. pcapng is taken apart here, because `pcap-file` gives up on the whole
+//! file for one interface option of an unexpected size, a name that is not UTF-8, times finer than
+//! nanoseconds, or a block length that is not a multiple of four; Wireshark reads all of these.
 
 mod blocks;
 mod buffer;

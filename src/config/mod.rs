@@ -1,1 +1,222 @@
-//! (to be written)
+//! The configuration file: load, check, show.
+//!
+//! Takes: a TOML file. Gives: [`Config`], assembled from what each room calls its `Config`, or every problem of
+//! the file at once with line, column and the nearest known key. Holds: closed (an unknown key is an error) and
+//! complete (`show` prints every key with the value in force).
+
+mod problem;
+mod read;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use problem::{Problem, Problems};
+
+use crate::packet::Ports;
+use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
+use crate::sink::capture;
+use crate::source;
+use crate::spool::{Format, Precision, Settings};
+use crate::units::Interval;
+use crate::{control, logging};
+
+/// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
+const SNAPLEN: u32 = 262_144;
+
+/// The whole configuration. Every key has a default.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Folder of the capture files: one folder a session inside it.
+    pub output: PathBuf,
+    /// What is done with packets that no session claims.
+    pub unknown: Unknown,
+    /// How long stopping may take, files and hooks included.
+    pub shutdown_timeout: Interval,
+    /// Where packets come from.
+    pub source: source::Config,
+    /// Threads of the packet path.
+    pub threads: Threads,
+    /// Between workers and files.
+    pub writer: capture::Config,
+    /// How capture files are made.
+    pub capture: OutputConfig,
+    /// HTTP control.
+    pub control: control::Config,
+    /// What is logged.
+    pub log: logging::Config,
+    /// Mirror sessions.
+    pub session: Vec<session::Config>,
+}
+
+/// Threads of the packet path; 0 chooses by the cores that the process may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Threads {
+    /// Receivers, for each listening address. 0: half of the cores.
+    pub receivers: u16,
+    /// Workers. 0: a quarter of the cores.
+    pub workers: u16,
+    /// Whether receivers and workers stay on one core each.
+    pub pin: bool,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self {
+            receivers: 0,
+            workers: 0,
+            pin: true,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            output: "captures".into(),
+            unknown: Unknown::default(),
+            shutdown_timeout: Interval(Duration::from_secs(30)),
+            source: source::Config::default(),
+            threads: Threads::default(),
+            writer: capture::Config::default(),
+            capture: OutputConfig::default(),
+            control: control::Config::default(),
+            log: logging::Config::default(),
+            session: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Every problem of it at once. A file that can't be read is one problem.
+    pub fn load(file: &Path) -> Result<Self, Box<Problems>> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let message = format!("cannot read the configuration: {error}");
+            let list = vec![Problem {
+                span: None,
+                message,
+            }];
+            Box::new(Problems {
+                file: file.to_owned(),
+                text: String::new(),
+                list,
+            })
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks a text as if it were `file`.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Box<Problems>> {
+        let failed = |list| {
+            Box::new(Problems {
+                file: file.to_owned(),
+                text: text.to_owned(),
+                list,
+            })
+        };
+        let read = read::read(text);
+        let mut list = read.problems;
+        let broken = !list.is_empty();
+        if let Some(config) = &read.config {
+            list.extend(config.own_problems(&read.table));
+            // compiled to be thrown away: the sessions' names, claims, filters and expressions
+            let compiled = config.snapshot(base(file), &mut Keep::default());
+            let errors = compiled.err().unwrap_or_default();
+            // what was wrong has been left out: a session may claim more than was meant
+            let sure = |e: &&session::Error| !broken || !matches!(e.key, "vni" | "source");
+            list.extend(errors.iter().filter(sure).map(|e| read.table.of_session(e)));
+        }
+        list.sort_by_key(|p| p.span.as_ref().map(|s| s.start));
+        match read.config {
+            Some(config) if list.is_empty() => Ok(config),
+            _ => Err(failed(list)),
+        }
+    }
+
+    /// Compiles the sessions, with what `keep` knows of them from before.
+    ///
+    /// # Errors
+    /// Every problem of the sessions.
+    pub fn snapshot(&self, base: &Path, keep: &mut Keep) -> Result<Snapshot, Vec<session::Error>> {
+        Snapshot::build(&self.session, self.unknown, self.settings(), base, keep)
+    }
+
+    /// How files are made where a session says nothing else.
+    pub fn settings(&self) -> Settings {
+        let defaults = Settings {
+            directory: self.output.clone(),
+            format: Format::default(),
+            precision: Precision::default(),
+            snaplen: SNAPLEN,
+            rotate_size: Some(1 << 30),
+            rotate_interval: None,
+            rotate_packets: None,
+        };
+        self.capture.over(&defaults)
+    }
+
+    /// The whole effective configuration, as a file that says the same.
+    ///
+    /// # Errors
+    /// Never for what was loaded; the type is that of the library.
+    pub fn show(&self) -> Result<String, toml::ser::Error> {
+        let settings = self.settings();
+        let mut whole = self.clone();
+        whole.capture = OutputConfig::of(&settings);
+        toml::to_string(&whole)
+    }
+
+    /// The tunnel ports.
+    pub fn ports(&self) -> Ports {
+        self.source.ports()
+    }
+
+    /// What is wrong beyond what the types say.
+    fn own_problems(&self, table: &read::Table<'_>) -> Vec<Problem> {
+        let mut list = Vec::new();
+        let mut fail = |path: &[&str], message: &str| {
+            list.push(Problem {
+                span: table.find(path),
+                message: message.to_owned(),
+            });
+        };
+        if self.source.listen.is_empty() {
+            fail(
+                &["source", "listen"],
+                "no address to listen on; \"[::]:4789\" takes IPv4 and IPv6",
+            );
+        }
+        if self.output.as_os_str().is_empty() {
+            fail(
+                &["output"],
+                "an empty output folder; \".\" is the current one",
+            );
+        }
+        if self.settings().rotate_size.is_some_and(|s| s < 4096) {
+            fail(
+                &["capture", "rotate_size"],
+                "files of less than 4096 bytes hold hardly a packet",
+            );
+        }
+        list
+    }
+}
+
+/// The folder that relative paths in a configuration file start from.
+pub fn base(file: &Path) -> &Path {
+    file.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,121 @@
-//! (to be written)
+//! The daemon: start order and stop order on one screen.
+//!
+//! Takes: a configuration and what the command line changes of it. Gives: the ledger, when it was told to stop.
+//! Holds: READY is told only after every socket is bound and the output was written to; a reload that is refused
+//! changes nothing; the first SIGTERM or SIGINT drains and closes, the second leaves at once.
+
+mod notify;
+mod sensor;
+mod snapshot;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+pub use sensor::{Overrides, Sensor};
+
+use crate::config::Config;
+use crate::pipeline::{self, Report};
+use crate::{control, logging};
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The packet path.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::Error),
+    /// HTTP control.
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    /// The runtime of signals.
+    #[error("cannot start the signal loop: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Runs the sensor until it is told to stop. `None`: it was told twice and left at once.
+///
+/// # Errors
+/// What could not be started; whatever was started before is stopped again.
+pub fn run(
+    mut config: Config,
+    file: Option<PathBuf>,
+    overrides: Overrides,
+) -> Result<Option<Report>, Error> {
+    overrides.apply(&mut config);
+    logging::init(&config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    // signals are taken before anything is started, so that one that comes early is not lost
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::new().map_err(Error::Runtime)?
+    };
+    let sensor = Arc::new(Sensor::start(&config, file, overrides)?);
+    let _control =
+        control::Server::start(&config.control, &config.output, Sensor::handles(&sensor))?;
+    let notify = notify::Notify::from_env();
+    notify.ready("Receiving.");
+    let limit = config.shutdown_timeout.0;
+    let report = runtime.block_on(async {
+        signals.watch(&sensor, &notify).await;
+        notify.stopping();
+        signals.drain(Arc::clone(&sensor), limit).await
+    });
+    // a drain that was cut short must not be waited for
+    runtime.shutdown_background();
+    Ok(report)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Until the first request to stop: reloads, and feeds the watchdog.
+    async fn watch(&mut self, sensor: &Arc<Sensor>, notify: &notify::Notify) {
+        let mut beat = tokio::time::interval(notify.interval().unwrap_or(Duration::from_secs(5)));
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return tracing::info!("SIGTERM: stopping."),
+                _ = self.interrupt.recv() => return tracing::info!("SIGINT: stopping."),
+                _ = self.hangup.recv() => reload(sensor, notify).await,
+                _ = beat.tick() => sensor.tend(notify),
+            }
+        }
+    }
+
+    /// Stops and closes; a second request to stop leaves at once.
+    async fn drain(&mut self, sensor: Arc<Sensor>, limit: Duration) -> Option<Report> {
+        let (done, finished) = oneshot::channel();
+        // a thread of its own: nothing may hold up the second signal
+        std::thread::spawn(move || done.send(sensor.stop(limit)));
+        tokio::select! {
+            report = finished => report.ok(),
+            _ = self.terminate.recv() => None,
+            _ = self.interrupt.recv() => None,
+        }
+    }
+}
+
+async fn reload(sensor: &Arc<Sensor>, notify: &notify::Notify) {
+    notify.reloading();
+    let sensor = Arc::clone(sensor);
+    // compiling filters may take a while; what came of it is logged where it happens
+    let _ = tokio::task::spawn_blocking(move || sensor.reload()).await;
+    notify.ready("Receiving.");
+}

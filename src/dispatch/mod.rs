@@ -1,1 +1,175 @@
-//! (to be written)
+//! From receivers to workers: whole batches over bounded channels.
+//!
+//! Takes: an unwrapped batch. Gives: the same batch, shared, to every worker that has a packet in it. Holds: a
+//! receiver is never blocked by a worker; a packet whose worker's queue is full is counted as `queue_full`, for its
+//! session; both directions of a flow, and all fragments of a datagram, meet the same worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::flow;
+use crate::headers;
+use crate::metrics::Counter;
+use crate::packet::{Batch, DropReason};
+use crate::session::Seats;
+
+/// What travels to a worker.
+#[derive(Clone, Debug)]
+pub enum Parcel {
+    /// A batch with packets for this worker, and perhaps for others.
+    Batch(Arc<Batch>),
+    /// No packets, but time has passed: nothing of this receiver will have a smaller order.
+    Tick {
+        /// The receiver.
+        receiver: u16,
+        /// Its order.
+        order: u64,
+    },
+}
+
+/// How far apart, in order, two ticks to a worker without packets are: 5 ms of live time.
+const TICK_EVERY: u64 = Duration::from_millis(5).as_nanos() as u64;
+
+/// The queues between receivers and workers.
+#[derive(Debug)]
+pub struct Queues {
+    /// For the receivers; each makes a [`Dispatch`] of a clone.
+    pub senders: Vec<Sender<Parcel>>,
+    /// For the workers, one each.
+    pub receivers: Vec<Receiver<Parcel>>,
+}
+
+/// Queues for `workers` workers that may wait for `batches` batches of all receivers together. One worker may
+/// have them all; of several none may hold more than half, so that a stalled one can't starve the others.
+pub fn queues(workers: usize, batches: usize) -> Queues {
+    let depth = if workers == 1 {
+        batches + 4
+    } else {
+        (batches / 2).max(2)
+    };
+    let (senders, receivers) = (0..workers).map(|_| bounded(depth)).unzip();
+    Queues { senders, receivers }
+}
+
+/// One receiver's way to the workers.
+#[derive(Debug)]
+pub struct Dispatch {
+    receiver: u16,
+    workers: Vec<Sender<Parcel>>,
+    /// The order up to which each worker has been told.
+    told: Vec<u64>,
+    /// Parcels that were refused by a full queue.
+    pub refused: Arc<Counter>,
+}
+
+impl Dispatch {
+    /// The way of receiver number `receiver`.
+    pub fn new(receiver: u16, workers: Vec<Sender<Parcel>>) -> Self {
+        let told = vec![0; workers.len()];
+        Self {
+            receiver,
+            workers,
+            told,
+            refused: Arc::default(),
+        }
+    }
+
+    /// Deals the packets of a batch to the workers. With one worker there is nothing to deal.
+    pub fn deal(&self, batch: &mut Batch) {
+        let workers = self.workers.len() as u16;
+        if workers > 1 {
+            batch.deal(usize::from(workers), |batch, packet| {
+                let place = flow::place_hash(packet.source, packet.vni);
+                let headers = headers::walk(batch.frame(packet));
+                flow::worker_of(flow::symmetric_hash(place, &headers), workers)
+            });
+        }
+    }
+
+    /// Sends a dealt batch to the workers concerned. What a full queue refuses is counted at `seats`.
+    pub fn send(&mut self, batch: &Arc<Batch>, seats: &mut Seats) {
+        for worker in 0..self.workers.len() {
+            if batch.lot_len(worker) == 0 {
+                self.tick_worker(worker, batch.order, TICK_EVERY);
+            } else if self.offer(worker, Parcel::Batch(Arc::clone(batch)), batch.order) {
+                refuse(batch, worker, seats);
+            }
+        }
+    }
+
+    /// Sends a batch, waiting for room: for sources that do not run away. Gives up when a worker is gone.
+    pub fn send_waiting(&mut self, batch: &Arc<Batch>, seats: &mut Seats) {
+        for worker in 0..self.workers.len() {
+            if batch.lot_len(worker) == 0 {
+                self.tick_worker(worker, batch.order, 1);
+                continue;
+            }
+            let Some(sender) = self.workers.get(worker) else {
+                continue;
+            };
+            if sender.send(Parcel::Batch(Arc::clone(batch))).is_err() {
+                refuse(batch, worker, seats);
+            }
+        }
+    }
+
+    /// Tells every worker that time has passed.
+    pub fn tick(&mut self, order: u64) {
+        for worker in 0..self.workers.len() {
+            self.tick_worker(worker, order, 1);
+        }
+    }
+
+    /// Tells every worker, waiting for room, that nothing of this receiver will follow.
+    pub fn finish(self) {
+        let (receiver, order) = (self.receiver, u64::MAX);
+        for worker in self.workers {
+            // a worker that is gone needs no telling
+            let _ = worker.send(Parcel::Tick { receiver, order });
+        }
+    }
+
+    fn tick_worker(&mut self, worker: usize, order: u64, every: u64) {
+        let told = self.told.get(worker).copied().unwrap_or(order);
+        if order >= told.saturating_add(every) {
+            let receiver = self.receiver;
+            // a tick that finds no room is no loss: the next one says more
+            self.offer(worker, Parcel::Tick { receiver, order }, order);
+        }
+    }
+
+    /// Whether the queue refused.
+    fn offer(&mut self, worker: usize, parcel: Parcel, order: u64) -> bool {
+        let Some(sender) = self.workers.get(worker) else {
+            return true;
+        };
+        match sender.try_send(parcel) {
+            Ok(()) => {
+                if let Some(told) = self.told.get_mut(worker) {
+                    *told = order;
+                }
+                false
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.refused.add(1);
+                true
+            }
+        }
+    }
+}
+
+fn refuse(batch: &Batch, worker: usize, seats: &mut Seats) {
+    for packet in batch.packets_of(worker) {
+        count_drop(seats, packet, DropReason::QueueFull);
+    }
+}
+
+/// Counts a packet as received and dropped, for its session.
+pub fn count_drop(seats: &mut Seats, packet: &crate::packet::Packet, reason: DropReason) {
+    if let Some(seat) = seats.seat(packet) {
+        seat.tally.receive(packet.datagram_len as usize);
+        seat.tally.drop(reason);
+    }
+}

@@ -35,7 +35,53 @@ pub struct Verdict {
 #[derive(Debug, Default)]
 pub struct Filter {}
 
+/// Configuration.
+#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Config {}
+
+/// A rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// x
+    pub number: u32,
+    /// x
+    pub direction: Direction,
+    /// x
+    pub action: Direction,
+}
+impl Direction {
+    /// x
+    pub fn name(&self) -> &'static str {
+        ""
+    }
+}
+
+/// A problem.
+#[derive(Debug, thiserror::Error)]
+#[error("problem")]
+pub struct Error;
+
 impl Filter {
+    /// Compiles.
+    pub fn compile(_: &Config, _: &std::path::Path) -> Result<Self, Vec<Error>> {
+        Ok(Self {})
+    }
+
+    /// Rules.
+    pub fn rules(&self) -> &[Rule] {
+        &[]
+    }
+
+    /// Whether everything is kept.
+    pub fn keeps_everything(&self) -> bool {
+        true
+    }
+
+    /// Whether the direction matters.
+    pub fn needs_direction(&self) -> bool {
+        false
+    }
+
     /// Judges a frame. `wire_len` is the length that the packet had on the wire.
     pub fn judge(
         &self,

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use crate::packet::lots::Lots;
 use crate::packet::{DropReason, Endpoint, Tally, Vni};
 use crate::time::Timestamp;
 
@@ -51,8 +52,6 @@ pub struct Packet {
     pub time: Timestamp,
     /// Its place in the order of its receiver.
     pub order: u64,
-    /// The worker that its flow belongs to.
-    pub worker: u16,
 }
 
 /// Received bytes with their descriptors.
@@ -67,6 +66,8 @@ pub struct Batch {
     pub packets: Vec<Packet>,
     /// Records that the source itself refused (a replayed ARP, say), counted as received and dropped.
     pub refused: Tally,
+    /// Packet numbers, grouped by worker; empty while there is one worker, whose all packets are.
+    lots: Lots,
     /// Which receiver filled it.
     pub receiver: u16,
     /// No later batch of this receiver holds a packet whose order is below this. Order is the
@@ -85,6 +86,7 @@ impl Batch {
             datagrams: Vec::with_capacity(capacity),
             packets: Vec::with_capacity(capacity),
             refused: Tally::default(),
+            lots: Lots::default(),
             receiver,
             order: 0,
         }
@@ -101,6 +103,7 @@ impl Batch {
         self.datagrams.clear();
         self.packets.clear();
         self.refused = Tally::default();
+        self.lots.clear();
     }
 
     /// Whether another datagram fits, as far as their number goes.
@@ -135,6 +138,37 @@ impl Batch {
         self.slice(range)
     }
 
+    /// Groups the packets by worker, keeping their order within each; `worker_of` gives a number below `workers`.
+    pub fn deal(&mut self, workers: usize, worker_of: impl Fn(&Self, &Packet) -> u16) {
+        let mut lots = std::mem::take(&mut self.lots);
+        lots.deal(workers, self.packets.iter().map(|p| worker_of(self, p)));
+        self.lots = lots;
+    }
+
+    /// How many packets were dealt to a worker.
+    pub fn lot_len(&self, worker: usize) -> usize {
+        if self.lots.is_empty() {
+            self.packets.len()
+        } else {
+            self.lots.of(worker).len()
+        }
+    }
+
+    /// The packets dealt to a worker, in their order.
+    pub fn packets_of(&self, worker: usize) -> impl Iterator<Item = &Packet> {
+        let all = if self.lots.is_empty() {
+            self.packets.as_slice()
+        } else {
+            &[]
+        };
+        let dealt = self
+            .lots
+            .of(worker)
+            .iter()
+            .filter_map(|&i| self.packets.get(usize::from(i)));
+        all.iter().chain(dealt)
+    }
+
     fn slice(&self, range: Range<usize>) -> &[u8] {
         self.arena.get(range).unwrap_or_default()
     }
@@ -159,5 +193,47 @@ mod tests {
         batch.clear();
         assert_eq!(batch.append(b"again"), Some(0));
         assert_eq!(batch.bytes(8, 5), b"");
+    }
+
+    fn batch_of(n: u32) -> Batch {
+        let mut batch = Batch::new(0, 256, 0);
+        batch.packets.extend((0..n).map(|i| Packet {
+            start: i,
+            len: 0,
+            cut: 0,
+            datagram_len: 0,
+            source: IpAddr::from([127, 0, 0, 1]),
+            vni: Vni::default(),
+            endpoint: None,
+            time: Timestamp::default(),
+            order: 0,
+        }));
+        batch
+    }
+
+    #[test]
+    fn one_worker_gets_every_packet_without_dealing() {
+        let batch = batch_of(5);
+        assert_eq!((batch.packets_of(0).count(), batch.lot_len(0)), (5, 5));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn each_packet_is_dealt_once_and_in_order(workers in 1_usize..9, n in 0_u32..200, salt: u32) {
+            let mut batch = batch_of(n);
+            let owner = |p: &Packet| (p.start.wrapping_mul(2_654_435_761) ^ salt) % workers as u32;
+            for _ in 0..2 {
+                batch.deal(workers, |_, p| owner(p) as u16);
+                let mut seen = 0;
+                for w in 0..workers {
+                    let lot: Vec<u32> = batch.packets_of(w).map(|p| p.start).collect();
+                    proptest::prop_assert_eq!(lot.len(), batch.lot_len(w));
+                    proptest::prop_assert!(lot.is_sorted());
+                    proptest::prop_assert!(batch.packets_of(w).all(|p| owner(p) as usize == w));
+                    seen += lot.len();
+                }
+                proptest::prop_assert_eq!(seen, n as usize);
+            }
+        }
     }
 }

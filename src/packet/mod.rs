@@ -6,10 +6,13 @@
 
 mod batch;
 mod ledger;
+mod lots;
 mod peer;
+mod ports;
 mod reason;
 
 pub use batch::{Batch, Datagram, Packet};
 pub use ledger::{Ledger, Tally};
 pub use peer::{Endpoint, Peer, Vni};
+pub use ports::Ports;
 pub use reason::{DropReason, FilterReason};

@@ -1,1 +1,179 @@
-//! (to be written)
+//! The one place that knows the whole graph: what is started, how it is joined, in which order it stops.
+//!
+//! Takes: a [`Config`](crate::config::Config), and for a replay the files. Gives: a running [`Pipeline`], its
+//! health, its numbers, and at the end the [`Report`]. Holds: stop order is data order (sources, receivers, workers,
+//! writers), each stage ends because the one before it has, so nothing is lost between them; a reload
+//! swaps the sessions and touches no thread.
+
+mod build;
+mod layout;
+mod report;
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use build::{Error, live, replay};
+pub use layout::Layout;
+pub use report::Report;
+
+use crossbeam_channel::Receiver;
+
+use crate::config::Config;
+use crate::dispatch::Parcel;
+use crate::session::{self, Table};
+use crate::sink::capture::{self, Writers};
+use crate::source::replay::Progress;
+use crate::source::udp::Facts;
+use crate::{receiver, time, worker};
+
+/// How long after a reload the files of sessions that are gone are closed.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// A thread that has not been seen for so long is taken for stuck.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// A thread with what it counts.
+#[derive(Debug)]
+pub struct Stage<C> {
+    /// Its counters, readable while it runs.
+    pub counters: Arc<C>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A running pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Sessions, peers and their ledgers.
+    pub table: Arc<Table>,
+    /// Receivers, by number.
+    pub receivers: Vec<Stage<receiver::Counters>>,
+    /// Workers, by number.
+    pub workers: Vec<Stage<worker::Counters>>,
+    /// The workers' queues, to be looked at.
+    pub queues: Vec<Receiver<Parcel>>,
+    /// The sockets of a live pipeline.
+    pub sockets: Vec<Arc<Facts>>,
+    /// How far a replay is.
+    pub progress: Option<Arc<Progress>>,
+    /// Threads and cores.
+    pub layout: Layout,
+    /// What the writers of the capture files have done, and whether they can.
+    pub capture: Arc<capture::Stats>,
+    writers: Mutex<Option<Writers>>,
+    shared: Arc<receiver::Shared>,
+}
+
+impl Pipeline {
+    /// Puts another configuration's sessions in force. The packet path goes on; what is not about sessions
+    /// (sources, threads, writers, control) waits for a restart.
+    ///
+    /// # Errors
+    /// What is wrong with the new sessions; the old ones stay.
+    pub fn reload(&self, config: &Config, base: &Path) -> Result<u64, Vec<session::Error>> {
+        let (generation, retired) = self.table.swap(|keep| config.snapshot(base, keep))?;
+        // what workers have in hand for the old sessions gets there first, so that it needs no file of its own
+        std::thread::sleep(SETTLE);
+        if let Some(writers) = self.writers().as_ref() {
+            retired
+                .into_iter()
+                .for_each(|target| writers.retire(target));
+        }
+        Ok(generation)
+    }
+
+    fn writers(&self) -> MutexGuard<'_, Option<Writers>> {
+        // taken as a whole, so a panic can't have left it half
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether packets can be stored now.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn health(&self) -> Result<(), String> {
+        self.alive()?;
+        self.capture
+            .health()
+            .map_err(|t| format!("{} (since {})", t.reason, t.since))
+    }
+
+    /// Whether every thread of the packet path is there and moves.
+    ///
+    /// # Errors
+    /// Which one does not.
+    pub fn alive(&self) -> Result<(), String> {
+        let now = time::monotonic().nanos();
+        for (i, stage) in self.receivers.iter().enumerate() {
+            if let Some(ended) = stage.counters.ended.get() {
+                let why = ended.as_deref().unwrap_or("its source ended");
+                return Err(format!("receiver {i} has stopped: {why}"));
+            }
+            moves("receiver", i, stage.counters.heartbeat.age(now))?;
+        }
+        for (i, stage) in self.workers.iter().enumerate() {
+            if stage.counters.ended.get().is_some() {
+                return Err(format!("worker {i} has stopped"));
+            }
+            moves("worker", i, stage.counters.heartbeat.age(now))?;
+        }
+        for (i, heartbeat) in self.capture.heartbeats.iter().enumerate() {
+            moves("writer", i, heartbeat.age(now))?;
+        }
+        Ok(())
+    }
+
+    /// Whether every receiver has ended: a replay is through, or was stopped.
+    pub fn is_through(&self) -> bool {
+        self.receivers
+            .iter()
+            .all(|r| r.counters.ended.get().is_some())
+    }
+
+    /// Asks the receivers to take nothing new.
+    pub fn request_stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+    }
+
+    /// Stops in data order and closes every file, within `limit`. What could not be written by then is counted as
+    /// dropped (`shutdown`). A second call only reads the ledger.
+    pub fn finish(&self, limit: Duration) -> Report {
+        let start = time::monotonic();
+        self.request_stop();
+        join(&self.receivers);
+        join(&self.workers);
+        let left = limit.saturating_sub(time::monotonic().since(start));
+        if let Some(writers) = self.writers().take() {
+            let ended = writers.finish(left);
+            if !ended.stuck.is_empty() {
+                tracing::error!(threads = ?ended.stuck, "The deadline passed before these threads had ended.");
+            }
+        }
+        Report::of(self)
+    }
+}
+
+fn moves(what: &str, i: usize, age: Duration) -> Result<(), String> {
+    if age > STUCK {
+        Err(format!("{what} {i} has not moved for {} s", age.as_secs()))
+    } else {
+        Ok(())
+    }
+}
+
+fn join<C>(stages: &[Stage<C>]) {
+    for stage in stages {
+        let thread = stage
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if thread.is_some_and(|t| t.join().is_err()) {
+            tracing::error!(
+                "A thread of the packet path has panicked; its packets are missing in the ledger."
+            );
+        }
+    }
+}

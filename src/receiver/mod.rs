@@ -1,1 +1,213 @@
-//! (to be written)
+//! The receiver: source → decap → dispatch, one thread for each source.
+//!
+//! Takes: a [`Source`] and the queues of the workers. Gives: nothing back but counters. Holds: each datagram that
+//! the source gave is with a worker or in a ledger; no waiting on anybody while the source presses.
+//!
+//! Batches belong to the receiver: it keeps a handle of each, shares one with the workers, and may fill it again
+//! when it is the only holder. When none is free it rests as long as the source can wait, then reads into a spare
+//! batch and counts what it reads as `pool_empty`: that is overload with a name, where leaving the packets
+//! in the kernel would be loss without one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::decap;
+use crate::dispatch::{Dispatch, count_drop};
+use crate::metrics::{Counter, Gauge, Heartbeat};
+use crate::packet::{Batch, DropReason, Ports};
+use crate::session::Seats;
+use crate::source::{Received, Source};
+use crate::time;
+
+/// Batches of a receiver.
+pub const BATCHES: usize = 8;
+/// How long a receiver rests before it looks for a free batch again.
+const REST: Duration = Duration::from_micros(100);
+/// Ticks sent after the last packet anywhere, so that every writer sees time pass beyond it.
+const QUIET_TICKS: u32 = 4;
+
+/// What a receiver has done, for status and metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Datagrams (and refused records) that the source gave.
+    pub received: Counter,
+    /// Calls that brought something.
+    pub batches: Counter,
+    /// The most datagrams that one call brought.
+    pub largest_batch: Gauge,
+    /// What decapsulation noticed.
+    pub decap: decap::Counters,
+    /// When the receiver was last seen alive.
+    pub heartbeat: Heartbeat,
+    /// Whether it has ended; with the error, if that was why.
+    pub ended: std::sync::OnceLock<Option<String>>,
+}
+
+/// What all receivers share.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Asks the receivers to stop taking new datagrams.
+    pub stop: AtomicBool,
+    /// Grows with every batch of every receiver: whoever is idle ticks while it moves.
+    pub activity: AtomicU64,
+}
+
+/// One receiver.
+pub struct Receiver {
+    source: Box<dyn Source>,
+    ports: Ports,
+    dispatch: Dispatch,
+    seats: Seats,
+    counters: Arc<Counters>,
+    shared: Arc<Shared>,
+    pool: Vec<Arc<Batch>>,
+    spare: Batch,
+    seen_activity: u64,
+    quiet: u32,
+}
+
+impl std::fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver")
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Receiver {
+    /// Receiver number `id` over `source`.
+    pub fn new(
+        id: u16,
+        source: Box<dyn Source>,
+        ports: Ports,
+        dispatch: Dispatch,
+        seats: Seats,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let pool = (0..BATCHES)
+            .map(|_| Arc::new(source.new_batch(id)))
+            .collect();
+        let spare = source.new_batch(id);
+        let counters = Arc::default();
+        Self {
+            source,
+            ports,
+            dispatch,
+            seats,
+            counters,
+            shared,
+            pool,
+            spare,
+            seen_activity: 0,
+            quiet: 0,
+        }
+    }
+
+    /// What it has done; readable while it runs.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Receives until the source ends.
+    pub fn run(mut self) {
+        let mut ended = None;
+        loop {
+            if self.shared.stop.load(Ordering::Acquire) {
+                self.source.stop();
+            }
+            self.counters.heartbeat.beat(time::monotonic().nanos());
+            match self.turn() {
+                Ok(Received::End) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%error, "Receiving failed; this receiver has ended.");
+                    ended = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        self.seats.publish();
+        // no packet of this receiver will follow: the highest order there is
+        self.dispatch.finish();
+        let _ = self.counters.ended.set(ended);
+    }
+
+    fn turn(&mut self) -> std::io::Result<Received> {
+        self.seats.refresh();
+        let Some(place) = self.free_place() else {
+            return self.receive_to_drop();
+        };
+        let Some(batch) = self.pool.get_mut(place).and_then(Arc::get_mut) else {
+            return Ok(Received::Nothing);
+        };
+        batch.clear();
+        let received = self.source.receive(batch)?;
+        let order = batch.order;
+        if received != Received::Some {
+            self.idle(order);
+            return Ok(received);
+        }
+        unwrap(batch, self.ports, &self.seats, &self.counters);
+        self.dispatch.deal(batch);
+        self.shared.activity.fetch_add(1, Ordering::Relaxed);
+        if let Some(batch) = self.pool.get(place) {
+            if self.source.runs_away() {
+                self.dispatch.send(batch, &mut self.seats);
+            } else {
+                self.dispatch.send_waiting(batch, &mut self.seats);
+            }
+        }
+        self.seats.publish();
+        Ok(Received::Some)
+    }
+
+    /// A batch that nobody else holds; rests for one while the source can wait. Low places first: they are warm.
+    fn free_place(&mut self) -> Option<usize> {
+        loop {
+            let free = self.pool.iter_mut().position(|b| Arc::get_mut(b).is_some());
+            if free.is_some() || self.source.under_pressure() {
+                return free;
+            }
+            self.counters.heartbeat.beat(time::monotonic().nanos());
+            std::thread::sleep(REST);
+        }
+    }
+
+    /// Overload: reads what there is and drops it by name, for its sessions.
+    fn receive_to_drop(&mut self) -> std::io::Result<Received> {
+        self.spare.clear();
+        let received = self.source.receive(&mut self.spare)?;
+        unwrap(&mut self.spare, self.ports, &self.seats, &self.counters);
+        for packet in &self.spare.packets {
+            count_drop(&mut self.seats, packet, DropReason::PoolEmpty);
+        }
+        self.seats.publish();
+        Ok(received)
+    }
+
+    fn idle(&mut self, order: u64) {
+        let activity = self.shared.activity.load(Ordering::Relaxed);
+        if activity != self.seen_activity {
+            self.seen_activity = activity;
+            self.quiet = QUIET_TICKS;
+        }
+        if self.quiet > 0 {
+            self.quiet -= 1;
+            self.dispatch.tick(order);
+        }
+    }
+}
+
+/// Takes the wrapping off a whole batch; refusals belong to no session.
+fn unwrap(batch: &mut Batch, ports: Ports, seats: &Seats, counters: &Counters) {
+    let mut refused = std::mem::take(&mut batch.refused);
+    let total = batch.datagrams.len() as u64 + refused.received;
+    counters.received.add(total);
+    counters.batches.add(1);
+    counters.largest_batch.raise(total);
+    decap::unwrap_batch(batch, ports, &mut refused, &counters.decap);
+    if refused.received > 0 {
+        seats.table().unattributed.add(&refused);
+    }
+}

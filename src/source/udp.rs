@@ -1,1 +1,457 @@
-//! udp (to be written)
+//! UDP sockets: the source that needs no privilege.
+//!
+//! Takes: an address to listen on. Gives: batches of datagrams with kernel receive times, straight from
+//! `recvmmsg` into the batch's arena. Holds: the kernel's drop count is followed from both places that tell it
+//! (`SO_RXQ_OVFL` with each datagram, `SO_MEMINFO` at any time), and after [`Source::stop`] everything that had
+//! arrived is still given before the end is told.
+//!
+//! **Waking.** A reader that blocks is woken for every one to three packets and pays more for scheduling than
+//! for receiving. So after a batch that was neither tiny nor half full the reader naps for 500 µs and lets the
+//! socket's buffer collect; a full batch is followed by the next call at once, a tiny one by a plain wait.
+//!
+//! **Slots.** A slot is as large as the largest datagram (65,535 bytes), but memory is touched only as far as
+//! datagrams reach, so a batch of ordinary packets costs a page or two for each. The odd part of the
+//! stride spreads slot starts over the cache's sets.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::metrics::{Counter, Gauge};
+use crate::packet::{Batch, Datagram, DropReason};
+use crate::source::{Received, Source};
+use crate::sys::recv::{Message, Messages};
+use crate::sys::sockopt;
+use crate::time::{self, Timestamp};
+use crate::units::Size;
+
+/// Datagrams a batch, at most. Beyond 64 nothing is gained for the socket (measured).
+pub const SLOTS: usize = 128;
+/// Bytes from one slot to the next.
+const STRIDE: usize = 65_536 + 9 * 64;
+/// How long a call waits for the first datagram.
+const WAIT: Duration = Duration::from_millis(20);
+/// How long the reader rests when packets come, but not in half a batch a call.
+const NAP: Duration = Duration::from_micros(500);
+/// How far back in time a datagram may stand behind one that was read earlier: the kernel stamps a packet
+/// before it queues it, on whichever core the interrupt ran.
+const DISORDER: Duration = Duration::from_millis(10);
+/// Calls between two readings of `SO_MEMINFO` under load.
+const MEM_INFO_EVERY: u32 = 64;
+
+/// Why a socket could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else listens there.
+    #[error(
+        "cannot listen on {0}: the port is in use (`ss -ulnp` shows by whom; a kernel vxlan device counts)"
+    )]
+    InUse(SocketAddr),
+    /// Anything else, with the step that failed.
+    #[error("cannot listen on {address}: {step}: {error}")]
+    Socket {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What was being done.
+        step: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// What is known of a socket, for logs, status and metrics.
+#[derive(Debug)]
+pub struct Facts {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Receive buffer asked for, in bytes.
+    pub buffer_asked: u64,
+    /// Receive buffer granted, in bytes, as the kernel accounts for it.
+    pub buffer_granted: u64,
+    /// Datagrams the kernel dropped for want of buffer (or for a bad checksum) while it ran.
+    pub dropped: Counter,
+    /// Datagrams that came after the stop was asked for.
+    pub dropped_after_stop: Counter,
+    /// Bytes waiting in the socket, when last looked at.
+    pub queued: Gauge,
+}
+
+impl Facts {
+    /// Whether less was granted than asked for.
+    pub fn is_clamped(&self) -> bool {
+        self.buffer_granted < self.buffer_asked
+    }
+}
+
+/// One socket of an address.
+#[derive(Debug)]
+pub struct Udp {
+    socket: Socket,
+    messages: Messages,
+    facts: Arc<Facts>,
+    drops: u32,
+    newest: Timestamp,
+    last_len: usize,
+    calls: u32,
+    stopping: bool,
+}
+
+/// Binds `count` sockets to one address, for one receiver thread each.
+///
+/// # Errors
+/// The port is in use, or a step failed. One socket is bound alone first: `SO_REUSEPORT` would otherwise
+/// share the port with another sensor of the same user and each would see a part of the traffic.
+pub fn bind(address: SocketAddr, count: usize, buffer: Size) -> Result<Vec<Udp>, Error> {
+    if count > 1 {
+        let alone = open(address, false)?;
+        // port 0 is for tests: keep the number that the kernel chose
+        let address = local(&alone, address)?;
+        drop(alone);
+        return (0..count)
+            .map(|_| Udp::new(open(address, true)?, address, buffer))
+            .collect();
+    }
+    let socket = open(address, false)?;
+    let address = local(&socket, address)?;
+    Ok(vec![Udp::new(socket, address, buffer)?])
+}
+
+fn open(address: SocketAddr, share: bool) -> Result<Socket, Error> {
+    let failed = |step| {
+        move |error| Error::Socket {
+            address,
+            step,
+            error,
+        }
+    };
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )
+    .map_err(failed("socket"))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false).map_err(failed("IPV6_V6ONLY"))?;
+    }
+    if share {
+        socket
+            .set_reuse_port(true)
+            .map_err(failed("SO_REUSEPORT"))?;
+    }
+    match socket.bind(&address.into()) {
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(Error::InUse(address)),
+        bound => bound.map(|()| socket).map_err(failed("bind")),
+    }
+}
+
+fn local(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Error> {
+    let failed = |error| Error::Socket {
+        address: asked,
+        step: "getsockname",
+        error,
+    };
+    Ok(socket
+        .local_addr()
+        .map_err(failed)?
+        .as_socket()
+        .unwrap_or(asked))
+}
+
+impl Udp {
+    fn new(socket: Socket, address: SocketAddr, buffer: Size) -> Result<Self, Error> {
+        let failed = |step| {
+            move |error| Error::Socket {
+                address,
+                step,
+                error,
+            }
+        };
+        let asked = usize::try_from(buffer.0).unwrap_or(usize::MAX);
+        if sockopt::force_receive_buffer(socket.as_fd(), asked).is_err() {
+            socket
+                .set_recv_buffer_size(asked)
+                .map_err(failed("SO_RCVBUF"))?;
+        }
+        sockopt::receive_times(socket.as_fd()).map_err(failed("SO_TIMESTAMPNS"))?;
+        sockopt::receive_drop_counts(socket.as_fd()).map_err(failed("SO_RXQ_OVFL"))?;
+        if address.is_ipv6() {
+            sockopt::accept_zero_checksum6(socket.as_fd()).map_err(failed("UDP_NO_CHECK6_RX"))?;
+        }
+        socket
+            .set_read_timeout(Some(WAIT))
+            .map_err(failed("SO_RCVTIMEO"))?;
+        // socket(7): "The kernel doubles this value ... to allow space for bookkeeping overhead"
+        let granted = socket.recv_buffer_size().map_err(failed("SO_RCVBUF"))? / 2;
+        let facts = Facts {
+            address,
+            buffer_asked: buffer.0,
+            buffer_granted: granted as u64,
+            dropped: Counter::new(),
+            dropped_after_stop: Counter::new(),
+            queued: Gauge::new(),
+        };
+        Ok(Self {
+            socket,
+            messages: Messages::new(SLOTS),
+            facts: Arc::new(facts),
+            drops: 0,
+            newest: Timestamp::default(),
+            last_len: 0,
+            calls: 0,
+            stopping: false,
+        })
+    }
+
+    /// What is known of the socket; stays readable while a receiver owns the source.
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts)
+    }
+
+    /// Follows the kernel's drop count. It is cumulative and wraps; one that came with a datagram may be older
+    /// than one read from `SO_MEMINFO`, and then says nothing new.
+    fn note_drops(&mut self, drops: u32) {
+        let new = drops.wrapping_sub(self.drops);
+        if new != 0 && new < u32::MAX / 2 {
+            self.drops = drops;
+            let place = if self.stopping {
+                &self.facts.dropped_after_stop
+            } else {
+                &self.facts.dropped
+            };
+            place.add(u64::from(new));
+        }
+    }
+
+    fn look_at_memory(&mut self) -> Option<sockopt::MemInfo> {
+        let info = sockopt::mem_info(self.socket.as_fd()).ok()?;
+        self.facts.queued.set(u64::from(info.queued));
+        self.note_drops(info.drops);
+        Some(info)
+    }
+
+    fn rest(&self) {
+        let worthwhile = self.last_len >= 4 && self.last_len < SLOTS / 2;
+        if worthwhile && !self.stopping {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    fn nothing(&mut self, batch: &mut Batch) -> Received {
+        self.look_at_memory();
+        self.last_len = 0;
+        // all that was stamped before this moment has been read, give or take the disorder
+        self.newest = self.newest.max(time::now());
+        batch.order = self.newest.saturating_sub(DISORDER).nanos();
+        if self.stopping {
+            Received::End
+        } else {
+            Received::Nothing
+        }
+    }
+
+    fn take(&mut self, batch: &mut Batch, n: usize) {
+        self.last_len = n;
+        let port = self.facts.address.port();
+        let mut drops = None;
+        for (slot, message) in self.messages.messages().enumerate() {
+            drops = message.drops.or(drops);
+            let time = message
+                .time
+                .map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns));
+            self.newest = self.newest.max(time);
+            place(batch, slot, message, port, time);
+        }
+        if let Some(drops) = drops {
+            self.note_drops(drops);
+        }
+        self.calls = self.calls.wrapping_add(1);
+        if self.calls.is_multiple_of(MEM_INFO_EVERY) {
+            self.look_at_memory();
+        }
+        batch.order = self.newest.saturating_sub(DISORDER).nanos();
+    }
+}
+
+fn place(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Timestamp) {
+    match message.source {
+        Some(source) if !message.truncated => batch.datagrams.push(Datagram {
+            start: (slot * STRIDE) as u32,
+            len: message.len as u32,
+            cut: 0,
+            source,
+            port,
+            time,
+            order: time.nanos(),
+        }),
+        Some(_) => batch.refuse(DropReason::DatagramTruncated, message.len),
+        None => batch.refuse(DropReason::OuterMalformed, message.len),
+    }
+}
+
+impl Source for Udp {
+    fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
+        use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        self.rest();
+        match self
+            .messages
+            .receive(self.socket.as_fd(), batch.arena_mut(), STRIDE)
+        {
+            Ok(0) => Ok(self.nothing(batch)),
+            Ok(n) => {
+                self.take(batch, n);
+                Ok(Received::Some)
+            }
+            Err(e) if matches!(e.kind(), WouldBlock | TimedOut) => Ok(self.nothing(batch)),
+            Err(e) if e.kind() == Interrupted => {
+                batch.order = self.newest.saturating_sub(DISORDER).nanos();
+                Ok(Received::Nothing)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Half of the socket's buffer in use: time to read and throw away by name, before the kernel does so
+    /// without one.
+    fn under_pressure(&mut self) -> bool {
+        self.look_at_memory()
+            .is_none_or(|info| info.queued >= info.limit / 2)
+    }
+
+    fn runs_away(&self) -> bool {
+        true
+    }
+
+    /// Lets the kernel refuse what comes from now on (it counts that), and reads what has arrived without waiting.
+    fn stop(&mut self) {
+        if !self.stopping {
+            self.look_at_memory();
+            self.stopping = true;
+            // without the filter the queue could refill as fast as it is emptied; receivers bound that by time
+            let refused = sockopt::refuse_all(self.socket.as_fd());
+            if refused.and(self.socket.set_nonblocking(true)).is_err() {
+                tracing::warn!(address = %self.facts.address, "Could not close the socket to new datagrams.");
+            }
+        }
+    }
+
+    fn new_batch(&self, receiver: u16) -> Batch {
+        Batch::new(receiver, SLOTS, SLOTS * STRIDE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn one(listen: &str) -> Udp {
+        bind(listen.parse().unwrap(), 1, Size(1 << 20))
+            .unwrap()
+            .pop()
+            .unwrap()
+    }
+
+    fn sender(to: &Udp) -> UdpSocket {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender
+            .connect(("127.0.0.1", to.facts.address.port()))
+            .unwrap();
+        sender
+    }
+
+    #[test]
+    fn a_port_in_use_is_refused_also_with_several_sockets() {
+        let first = one("127.0.0.1:0");
+        for count in [1, 2] {
+            let error = bind(first.facts.address, count, Size(1 << 20)).unwrap_err();
+            assert!(matches!(error, Error::InUse(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_sockets_share_a_port() {
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 3, Size(1 << 20)).unwrap();
+        let port = sockets[0].facts.address.port();
+        assert!(port != 0 && sockets.iter().all(|s| s.facts.address.port() == port));
+    }
+
+    #[test]
+    fn a_dual_stack_socket_gives_ipv4_sources_as_ipv4_and_ipv6_as_ipv6() {
+        let mut udp = one("[::]:0");
+        sender(&udp).send(b"four").unwrap();
+        let six = UdpSocket::bind("[::1]:0").unwrap();
+        six.send_to(b"six", ("::1", udp.facts.address.port()))
+            .unwrap();
+        let mut batch = udp.new_batch(0);
+        assert_eq!(udp.receive(&mut batch).unwrap(), Received::Some);
+        let sources: Vec<String> = batch
+            .datagrams
+            .iter()
+            .map(|d| d.source.to_string())
+            .collect();
+        assert_eq!(sources, ["127.0.0.1", "::1"]);
+    }
+
+    #[test]
+    fn the_largest_datagram_arrives_whole() {
+        let mut udp = one("127.0.0.1:0");
+        sender(&udp).send(&[7; 65_507]).unwrap();
+        let mut batch = udp.new_batch(0);
+        assert_eq!(udp.receive(&mut batch).unwrap(), Received::Some);
+        let d = batch.datagrams[0];
+        assert_eq!(batch.bytes(d.start, d.len), [7; 65_507]);
+    }
+
+    #[test]
+    fn received_and_kernel_drops_make_up_all_that_was_sent() {
+        let mut udp = bind("127.0.0.1:0".parse().unwrap(), 1, Size(8192))
+            .unwrap()
+            .pop()
+            .unwrap();
+        let sender = sender(&udp);
+        let (mut sent, mut received) = (0, 0);
+        let mut batch = udp.new_batch(0);
+        for _ in 0..20 {
+            for _ in 0..100 {
+                sent += u64::from(sender.send(&[1; 300]).is_ok());
+            }
+            udp.receive(&mut batch).unwrap();
+            received += batch.datagrams.len() as u64;
+            batch.clear();
+        }
+        udp.stop();
+        while udp.receive(&mut batch).unwrap() != Received::End {
+            received += batch.datagrams.len() as u64;
+            batch.clear();
+        }
+        assert!(
+            udp.facts.dropped.value() > 0,
+            "nothing was dropped: the test shows nothing"
+        );
+        assert_eq!(received + udp.facts.dropped.value(), sent);
+    }
+
+    #[test]
+    fn what_had_arrived_before_the_stop_is_still_given_and_later_ones_are_counted() {
+        let mut udp = one("127.0.0.1:0");
+        let sender = sender(&udp);
+        for _ in 0..300 {
+            sender.send(b"before").unwrap();
+        }
+        udp.stop();
+        for _ in 0..10 {
+            sender.send(b"after").unwrap();
+        }
+        let (mut batch, mut received) = (udp.new_batch(0), 0);
+        while udp.receive(&mut batch).unwrap() != Received::End {
+            received += batch.datagrams.len();
+            batch.clear();
+        }
+        assert_eq!((received, udp.facts.dropped_after_stop.value()), (300, 10));
+        assert_eq!(udp.facts.dropped.value(), 0);
+    }
+}

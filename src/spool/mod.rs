@@ -1,8 +1,18 @@
 //! A capture file's life on disk.
 //!
 //! Takes: what a session wants of its files ([`Settings`]). Gives: [`Target`], the place that a
-//! session's packets go to. Holds: a published file is whole and was synced before it got its name.
+//! session's packets go to; [`Partial`] and [`Sealed`], a file before it has its name. Holds: a published file is whole and
+//! was synced before it got its name. `docs/capture-files.md` tells the whole life.
 
+mod name;
+mod partial;
+mod sealed;
+
+pub use name::Name;
+pub use partial::{Partial, Short};
+pub use sealed::Sealed;
+
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,4 +52,78 @@ pub struct Target {
     pub settings: Settings,
     /// The session's ledger; the sink adds `written`, `write_failed` and `shutdown` to it.
     pub ledger: Arc<Ledger>,
+}
+
+/// What went wrong with a file on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder or the hidden file could not be made.
+    #[error("cannot create {}: {source}; {}", path.display(), advice(source))]
+    Create {
+        /// The hidden file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file whose descriptor had been lent out could not be opened again.
+    #[error("cannot open {} again: {source}; {}", path.display(), advice(source))]
+    Reopen {
+        /// The hidden file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Records could not be appended.
+    #[error("cannot write to {}: {source}; {}", path.display(), advice(source))]
+    Write {
+        /// The hidden file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// File or folder could not be synced.
+    #[error("cannot sync {}: {source}; {}", path.display(), advice(source))]
+    Sync {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The finished file could not be given its name.
+    #[error("cannot publish {}: {source}; {}", path.display(), advice(source))]
+    Publish {
+        /// The hidden file, which stays as it is.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What the system said.
+    pub fn source_error(&self) -> &io::Error {
+        match self {
+            Self::Create { source, .. }
+            | Self::Reopen { source, .. }
+            | Self::Write { source, .. }
+            | Self::Sync { source, .. }
+            | Self::Publish { source, .. } => source,
+        }
+    }
+}
+
+/// What to do about it.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space, or set retention"
+        }
+        io::ErrorKind::PermissionDenied => "give the user that mirrortap runs as write access",
+        io::ErrorKind::ReadOnlyFilesystem => "mount the file system for writing",
+        io::ErrorKind::NotFound => "somebody removed the folder or the file",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "choose an output folder whose path holds no plain file"
+        }
+        _ => "check the disk (dmesg) and that the output folder can be written to",
+    }
 }

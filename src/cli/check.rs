@@ -1,0 +1,55 @@
+//! `mirrortap check`: is this configuration good, and what does it come to?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::failure::{self, Failure};
+use crate::cli::options::{INSTALLED, Loaded};
+use crate::pipeline::Layout;
+use crate::sys::affinity;
+
+/// Check a configuration file and tell every problem at once.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  mirrortap check                          the installed file
+  mirrortap check mirrortap.toml           another one
+  mirrortap check mirrortap.toml --show    every key with the value in force")]
+pub(super) struct Args {
+    /// The configuration.
+    #[arg(default_value = INSTALLED)]
+    file: PathBuf,
+    /// Print the whole effective configuration, and the threads that it comes to on this machine.
+    #[arg(long)]
+    show: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let loaded = Loaded::load(Some(&args.file))?;
+    if !args.show {
+        let n = loaded.config.session.len();
+        println!(
+            "{}: good; {n} session{}",
+            args.file.display(),
+            if n == 1 { "" } else { "s" }
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let text = loaded
+        .config
+        .show()
+        .map_err(|e| Failure::new(failure::SOFTWARE, e))?;
+    let cores = affinity::allowed().unwrap_or_default();
+    let layout = Layout::new(loaded.config.threads, &cores);
+    println!(
+        "# {}, with every key that it leaves to its default",
+        args.file.display()
+    );
+    println!(
+        "# on this machine ({} cores): {} receivers for each address, {} workers",
+        cores.len(),
+        layout.receivers,
+        layout.workers
+    );
+    print!("{text}");
+    Ok(ExitCode::SUCCESS)
+}

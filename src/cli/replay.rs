@@ -1,0 +1,114 @@
+//! `mirrortap replay`: captures of outer packets through the same pipeline.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::cli::failure::{self, Failure};
+use crate::cli::interrupt::Interrupts;
+use crate::cli::ledger;
+use crate::cli::options::Loaded;
+use crate::cli::run;
+use crate::pipeline::{self, Pipeline};
+use crate::source::replay::Progress;
+use crate::{logging, time};
+
+/// Run captures of outer packets (as tcpdump on a mirror target writes them) through the same decapsulation,
+/// sessions, filters and files as live traffic. Times and order are those of the capture.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Reads pcap and pcapng, plain, .gz or .zst, of Ethernet, raw IP, Linux SLL and SLL2; - is standard input.
+
+Examples:
+  mirrortap replay mirror.pcap --output captures
+  zstdcat old.pcap.zst | mirrortap replay - --output captures --json
+  mirrortap replay a.pcap b.pcap --config sessions.toml --output captures"
+)]
+pub(super) struct Args {
+    /// The captures, one after the other; - is standard input.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Folder of the capture files, instead of the configuration's.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Configuration file: sessions, filters, how files are made.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Print the ledger at the end as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let mut loaded = Loaded::load(args.config.as_deref())?;
+    if let Some(output) = args.output {
+        loaded.config.output = output;
+    }
+    logging::init(&loaded.config.log);
+    if let Some(missing) = args
+        .files
+        .iter()
+        .find(|f| f.as_os_str() != "-" && !f.exists())
+    {
+        let message = format!("{}: no such file", missing.display());
+        return Err(Failure::new(failure::NO_INPUT, message));
+    }
+    let interrupts = Interrupts::watch();
+    let pipeline = pipeline::replay(&loaded.config, &loaded.base(), args.files)
+        .map_err(|e| run::failed(&e.into()))?;
+    wait(&pipeline, &interrupts);
+    if interrupts.leave() {
+        return Ok(ExitCode::from(130));
+    }
+    let report = pipeline.finish(loaded.config.shutdown_timeout.0);
+    ledger::print(&report, args.json);
+    let damage = pipeline
+        .progress
+        .as_deref()
+        .map(Progress::damage)
+        .unwrap_or_default();
+    if damage.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let told: Vec<String> = damage.iter().map(ToString::to_string).collect();
+    Err(Failure::new(failure::DATA, told.join("\n")))
+}
+
+/// Until the files are through, showing how far they are where somebody looks.
+fn wait(pipeline: &Pipeline, interrupts: &Interrupts) {
+    let shown = std::io::stderr().is_terminal();
+    let started = time::monotonic();
+    while !pipeline.is_through() && !interrupts.leave() {
+        if interrupts.stop() {
+            pipeline.request_stop();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        let long = time::monotonic().since(started) > Duration::from_secs(1);
+        if let Some(progress) = pipeline.progress.as_deref().filter(|_| shown && long) {
+            show(progress);
+        }
+    }
+    if shown && time::monotonic().since(started) > Duration::from_secs(1) {
+        eprintln!();
+    }
+}
+
+fn show(progress: &Progress) {
+    let (read, total) = (progress.bytes_read.value(), progress.bytes_total.value());
+    let done = if total == 0 {
+        0.0
+    } else {
+        read as f64 / total as f64
+    };
+    let filled = (done * 30.0) as usize;
+    eprint!(
+        "\r[{:<30}] {:>3.0} %  {} packets  {} ",
+        "#".repeat(filled.min(30)),
+        done * 100.0,
+        progress.records.value(),
+        ledger::human_bytes(read)
+    );
+    // a progress bar that can't be shown is no reason to stop
+    let _ = std::io::stderr().flush();
+}

@@ -1,0 +1,72 @@
+//! `mirrortap run`: the sensor.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::failure::{self, Failure};
+use crate::cli::ledger;
+use crate::cli::options::Loaded;
+use crate::daemon;
+use crate::pipeline;
+use crate::source::Kind;
+
+/// Run the sensor. Without a configuration it listens on [::]:4789 and keeps every VNI in ./captures.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  mirrortap run                                       every VNI, into ./captures
+  mirrortap run --output /var/lib/mirrortap           another folder
+  mirrortap run --listen [::]:4789 --listen [::]:6081 a Gateway Load Balancer's GENEVE too
+  mirrortap run --config /etc/mirrortap/mirrortap.toml
+
+SIGHUP reads the configuration again; SIGTERM and SIGINT stop, close every file and print the ledger;
+a second one exits at once.")]
+pub(super) struct Args {
+    /// Configuration file.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Address and port to listen on, instead of the configuration's. May be given several times.
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<SocketAddr>,
+    /// Folder of the capture files, instead of the configuration's.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Where packets come from.
+    #[arg(long, value_enum)]
+    source: Option<Kind>,
+    /// Address of the HTTP control, instead of the configuration's; "off" for none.
+    #[arg(long, value_name = "ADDR")]
+    control: Option<crate::control::Listen>,
+    /// Print the ledger at the end as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let overrides = daemon::Overrides {
+        listen: args.listen,
+        output: args.output,
+        source: args.source,
+        control: args.control.map(|l| l.0),
+    };
+    let loaded = Loaded::load(args.config.as_deref())?;
+    let report = daemon::run(loaded.config, loaded.file, overrides).map_err(|e| failed(&e))?;
+    let Some(report) = report else {
+        return Ok(ExitCode::from(130));
+    };
+    ledger::print(&report, args.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code of a pipeline that did not start.
+pub(super) fn failed(error: &daemon::Error) -> Failure {
+    use pipeline::Error as P;
+    let code = match error {
+        daemon::Error::Pipeline(P::Listen(_)) | daemon::Error::Control(_) => failure::UNAVAILABLE,
+        daemon::Error::Pipeline(P::Sessions(_)) => failure::CONFIG,
+        daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
+        daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
+        daemon::Error::Pipeline(P::Thread { .. }) | daemon::Error::Runtime(_) => failure::SOFTWARE,
+    };
+    Failure::new(code, error)
+}

@@ -1,0 +1,214 @@
+//! Every metric there is: its name, what it means, and where its number comes from.
+//!
+//! Takes: a [`View`]. Gives: [`FAMILIES`], from which `/metrics` is rendered and with which docs/metrics.md is
+//! compared. Holds: names are `mirrortap_<room>_<noun>_<unit>` (and `_total` for counters); labels come from
+//! closed lists, but for the session's name and the rule's number, which are bounded.
+
+use crate::control::kernel::Family as UdpFamily;
+use crate::control::view::{Sample, Value, View, labelled, one};
+use crate::packet::{DropReason, FilterReason};
+
+/// What a number may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Only grows; printed with `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Always 1; its labels are the message. Printed with `_info`.
+    Info,
+}
+
+/// One metric family.
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// Its name without `mirrortap_` and without the suffix of its kind.
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) read: Read,
+}
+
+type Read = for<'a> fn(&'a View<'a>) -> Vec<Sample<'a>>;
+
+const fn counter(name: &'static str, help: &'static str, read: Read) -> Family {
+    let kind = Kind::Counter;
+    Family {
+        name,
+        help,
+        kind,
+        read,
+    }
+}
+
+const fn gauge(name: &'static str, help: &'static str, read: Read) -> Family {
+    let kind = Kind::Gauge;
+    Family {
+        name,
+        help,
+        kind,
+        read,
+    }
+}
+
+const fn info(name: &'static str, help: &'static str, read: Read) -> Family {
+    let kind = Kind::Info;
+    Family {
+        name,
+        help,
+        kind,
+        read,
+    }
+}
+
+/// Every metric there is, in the order of the data path. Each line is a name, a meaning and a number.
+#[rustfmt::skip]
+pub(crate) const FAMILIES: &[Family] = &[
+    info("daemon_build", "Version of the program.", |v| {
+        vec![labelled([("version", v.snapshot.version.into())], 1_u64)]
+    }),
+    gauge("daemon_uptime_seconds", "Seconds since the start.", |v| one(v.snapshot.uptime_seconds)),
+    gauge("daemon_healthy", "1 while packets can be stored, else 0; what /healthz says.", |v| one(u64::from(v.healthy))),
+
+    // source: before the program
+    gauge("source_receive_buffer_bytes", "Receive buffer per socket that the kernel granted.", |v| {
+        one(v.snapshot.source.receive_buffer_bytes)
+    }),
+    gauge("source_receive_buffer_requested_bytes", "Receive buffer per socket that was asked for.", |v| {
+        one(v.snapshot.source.receive_buffer_requested_bytes)
+    }),
+    counter("source_kernel_dropped_datagrams", "Datagrams the kernel dropped before the program could read them.", |v| {
+        let places = v.snapshot.kernel_dropped.iter();
+        places.map(|(place, n)| labelled([("place", (*place).into())], *n)).collect()
+    }),
+    counter("source_namespace_udp_errors", "UDP errors of all sockets of the network namespace together.", udp_errors),
+
+    // receiver
+    counter("receiver_received_datagrams", "Datagrams received, by receiver thread.", |v| {
+        per_thread(&v.snapshot.receivers, "receiver", |r| (r.id, r.datagrams.into()))
+    }),
+    counter("receiver_batches", "Batches that held something, by receiver thread.", |v| {
+        per_thread(&v.snapshot.receivers, "receiver", |r| (r.id, r.batches.into()))
+    }),
+    gauge("receiver_largest_batch_datagrams", "Datagrams in the fullest batch so far, by receiver thread.", |v| {
+        per_thread(&v.snapshot.receivers, "receiver", |r| (r.id, r.largest_batch.into()))
+    }),
+    gauge("receiver_heartbeat_age_seconds", "Seconds since the thread last said it was alive.", |v| {
+        per_thread(&v.snapshot.receivers, "receiver", |r| (r.id, r.heartbeat_age_seconds.into()))
+    }),
+
+    // decap
+    counter("decap_reserved_bits_packets", "VXLAN headers with reserved bits set; ignored.", |v| {
+        one(v.snapshot.counters.reserved_bits)
+    }),
+
+    // worker
+    counter("worker_packets", "Packets taken from batches, by worker thread.", |v| {
+        per_thread(&v.snapshot.workers, "worker", |w| (w.id, w.packets.into()))
+    }),
+    counter("worker_batches", "Batches taken, by worker thread.", |v| {
+        per_thread(&v.snapshot.workers, "worker", |w| (w.id, w.batches.into()))
+    }),
+    gauge("worker_queued_batches", "Batches that wait for the worker thread now.", |v| {
+        per_thread(&v.snapshot.workers, "worker", |w| (w.id, w.queued_batches.into()))
+    }),
+    gauge("worker_queue_limit_batches", "Batches that may wait for the worker thread.", |v| {
+        per_thread(&v.snapshot.workers, "worker", |w| (w.id, w.queue_limit_batches.into()))
+    }),
+    gauge("worker_heartbeat_age_seconds", "Seconds since the thread last said it was alive.", |v| {
+        per_thread(&v.snapshot.workers, "worker", |w| (w.id, w.heartbeat_age_seconds.into()))
+    }),
+    counter("headers_truncated_packets", "Mirrored packets that had been cut before they arrived.", |v| {
+        one(v.snapshot.counters.truncated)
+    }),
+
+    // session and filter
+    gauge("session_sessions", "Mirror sessions known.", |v| one(v.snapshot.sessions.len() as u64)),
+    gauge("session_peers", "Mirror sources (outer source, VNI, endpoint) known.", |v| {
+        one(v.snapshot.sessions.values().map(|s| s.peers).sum::<u64>())
+    }),
+    counter("session_overflowed_peers", "Mirror sources that found no room in the bounded table.", |v| {
+        one(v.snapshot.counters.peers_overflowed)
+    }),
+    counter("session_received_datagrams", "Datagrams of the session.", |v| v.per_session(|s| s.received)),
+    counter("session_received_bytes", "UDP payload bytes of the session.", |v| v.per_session(|s| s.received_bytes)),
+    counter("session_written_packets", "Packets of the session in capture files.", |v| v.per_session(|s| s.written)),
+    counter("session_written_bytes", "Captured bytes of the session in capture files.", |v| v.per_session(|s| s.written_bytes)),
+    counter("session_filtered_packets", "Packets of the session left out on purpose.", |v| v.per_session(|s| s.filtered)),
+    counter("session_dropped_packets", "Packets of the session lost or refused.", |v| v.per_session(|s| s.dropped)),
+    counter("filter_rule_hits_packets", "Packets that the rule decided.", |v| v.per_rule()),
+
+    // packet: the ledger
+    counter("packet_received_datagrams", "Datagrams handed to the program.", |v| one(v.snapshot.ledger.received)),
+    counter("packet_received_bytes", "UDP payload bytes handed to the program.", |v| one(v.snapshot.ledger.bytes_received)),
+    counter("packet_written_packets", "Packets in capture files.", |v| one(v.snapshot.ledger.written)),
+    counter("packet_written_bytes", "Captured bytes in capture files (the sum of caplen).", |v| one(v.snapshot.ledger.bytes_written)),
+    counter("packet_filtered_packets", "Packets left out on purpose, by reason.", |v| {
+        let reasons = FilterReason::ALL.iter().zip(v.snapshot.ledger.filtered);
+        reasons.map(|(reason, n)| labelled([("reason", reason.name().into())], n)).collect()
+    }),
+    counter("packet_dropped_packets", "Datagrams lost or refused, by reason.", |v| {
+        let reasons = DropReason::ALL.iter().zip(v.snapshot.ledger.dropped);
+        reasons.map(|(reason, n)| labelled([("reason", reason.name().into())], n)).collect()
+    }),
+    gauge("packet_in_flight_packets", "Received and not yet written, filtered or dropped.", |v| one(v.snapshot.in_flight)),
+
+    // sink and spool
+    gauge("sink_buffer_bytes", "Memory in use by packets that wait for the disk.", |v| one(v.snapshot.buffer.bytes)),
+    gauge("sink_buffer_limit_bytes", "Memory that packets may use while they wait for the disk.", |v| one(v.snapshot.buffer.limit_bytes)),
+    gauge("sink_buffer_high_water_bytes", "The most memory that was ever in use so.", |v| one(v.snapshot.buffer.high_water_bytes)),
+    counter("sink_writer_packets", "Packets written, by writer thread.", |v| {
+        per_thread(&v.snapshot.writers, "writer", |w| (w.id, w.packets.into()))
+    }),
+    counter("sink_writer_bytes", "Bytes written to files, by writer thread.", |v| {
+        per_thread(&v.snapshot.writers, "writer", |w| (w.id, w.bytes.into()))
+    }),
+    gauge("sink_writer_heartbeat_age_seconds", "Seconds since the thread last said it was alive.", |v| {
+        per_thread(&v.snapshot.writers, "writer", |w| (w.id, w.heartbeat_age_seconds.into()))
+    }),
+    counter("sink_late_packets", "Packets written out of order because they came after their watermark.", |v| {
+        one(v.snapshot.files.late_packets)
+    }),
+    gauge("spool_open_files", "Capture files being written.", |v| one(v.snapshot.files.open)),
+    counter("spool_closed_files", "Capture files published.", |v| one(v.snapshot.files.closed)),
+    counter("spool_evicted_files", "Capture files closed early to make room for another session's.", |v| one(v.snapshot.files.evicted)),
+    counter("spool_recovered_files", "Capture files repaired after a crash.", |v| one(v.snapshot.files.recovered)),
+    counter("spool_errors", "Failures to create, write, sync or rename a capture file.", |v| one(v.snapshot.files.errors)),
+    counter("spool_hook_failures", "Runs of the hook command that failed.", |v| one(v.snapshot.files.hook_failures)),
+
+    // config
+    gauge("config_generation", "1 at the start, one more for every reload that was taken.", |v| one(v.snapshot.config.generation)),
+    gauge("config_loaded_timestamp_seconds", "When the configuration in force was loaded.", |v| one(v.snapshot.config.loaded_at_seconds)),
+    counter("config_refused_reloads", "Reloads that were refused.", |v| one(v.snapshot.config.reloads_refused)),
+    gauge("config_last_reload_refused", "1 when the latest reload was refused, else 0.", |v| {
+        one(u64::from(v.snapshot.config.last_reload_error.is_some()))
+    }),
+];
+
+fn per_thread<'a, T>(
+    threads: &[T],
+    label: &'static str,
+    number: fn(&T) -> (u16, Value),
+) -> Vec<Sample<'a>> {
+    let numbers = threads.iter().map(number);
+    numbers
+        .map(|(id, value)| labelled([(label, id.to_string().into())], value))
+        .collect()
+}
+
+fn udp_errors<'a>(view: &'a View<'a>) -> Vec<Sample<'a>> {
+    let families = [("ipv4", view.udp.ipv4), ("ipv6", view.udp.ipv6)];
+    let samples = families
+        .into_iter()
+        .flat_map(|(family, errors)| udp_family(family, errors));
+    samples.collect()
+}
+
+fn udp_family(family: &'static str, errors: UdpFamily) -> [Sample<'static>; 3] {
+    [
+        ("in_errors", errors.in_errors),
+        ("rcvbuf_errors", errors.rcvbuf_errors),
+        ("in_csum_errors", errors.in_csum_errors),
+    ]
+    .map(|(error, n)| labelled([("family", family.into()), ("error", error.into())], n))
+}

@@ -1,0 +1,226 @@
+//! A running sensor: the pipeline, the configuration in force, and how both are shown.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::config::{self, Config};
+use crate::control::{self, Configuration, Handles};
+use crate::daemon::notify::Notify;
+use crate::daemon::snapshot;
+use crate::pipeline::{self, Pipeline, Report};
+use crate::source::Kind;
+use crate::time::{self, Monotonic};
+
+/// What the command line changes of the configuration; applied again at every reload.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Addresses to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// Folder of the capture files.
+    pub output: Option<PathBuf>,
+    /// Kind of source.
+    pub source: Option<Kind>,
+    /// Address of the HTTP control; `Some(None)` turns it off.
+    pub control: Option<Option<SocketAddr>>,
+}
+
+impl Overrides {
+    /// Changes `config` accordingly.
+    pub fn apply(&self, config: &mut Config) {
+        if !self.listen.is_empty() {
+            config.source.listen.clone_from(&self.listen);
+        }
+        if let Some(output) = &self.output {
+            config.output.clone_from(output);
+        }
+        if let Some(kind) = self.source {
+            config.source.kind = kind;
+        }
+        if let Some(listen) = self.control {
+            config.control.listen = listen;
+        }
+    }
+}
+
+/// A running sensor.
+#[derive(Debug)]
+pub struct Sensor {
+    pipeline: Pipeline,
+    file: Option<PathBuf>,
+    overrides: Overrides,
+    started: Monotonic,
+    stopping: AtomicBool,
+    /// The configuration in force, and what is told of it.
+    state: Mutex<(Config, Configuration)>,
+}
+
+impl Sensor {
+    /// Starts the packet path.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub fn start(
+        config: &Config,
+        file: Option<PathBuf>,
+        overrides: Overrides,
+    ) -> Result<Self, pipeline::Error> {
+        let pipeline = pipeline::live(config, &base(file.as_deref()))?;
+        let now = time::now();
+        let told = Configuration {
+            path: file.as_ref().map(|f| f.display().to_string()),
+            generation: 1,
+            loaded_at: now.to_string(),
+            loaded_at_seconds: now.nanos() as f64 / 1e9,
+            ..Configuration::default()
+        };
+        Ok(Self {
+            pipeline,
+            file,
+            overrides,
+            started: time::monotonic(),
+            stopping: AtomicBool::new(false),
+            state: Mutex::new((config.clone(), told)),
+        })
+    }
+
+    /// Whether packets can be stored now.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn health(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err("stopping".to_owned());
+        }
+        self.pipeline.health()
+    }
+
+    /// Feeds the watchdog while every thread moves. A full disk is no reason to be restarted: that is for health.
+    pub fn tend(&self, notify: &Notify) {
+        match self.pipeline.alive() {
+            Ok(()) => notify.watchdog(),
+            Err(reason) => tracing::error!(reason, "The watchdog is not fed."),
+        }
+    }
+
+    /// Reads the configuration again and puts its sessions in force.
+    ///
+    /// # Errors
+    /// What is wrong with it; the old one stays.
+    pub fn reload(&self) -> Result<String, String> {
+        let outcome = self.try_reload();
+        match &outcome {
+            Ok(told) => tracing::info!("{told}"),
+            Err(refusal) => {
+                self.state().1.reloads_refused += 1;
+                self.state().1.last_reload_error = Some(refusal.clone());
+                tracing::error!(
+                    reason = refusal,
+                    "The new configuration was refused; the old one stays in force."
+                );
+            }
+        }
+        outcome
+    }
+
+    fn try_reload(&self) -> Result<String, String> {
+        let file = self
+            .file
+            .as_deref()
+            .ok_or("the sensor was started without a configuration file")?;
+        let mut new = Config::load(file).map_err(|problems| problems.to_string())?;
+        self.overrides.apply(&mut new);
+        let mut state = self.state();
+        let waiting = needs_restart(&state.0, &new);
+        // sessions only: everything else keeps the values that its threads were started with
+        let mut taken = state.0.clone();
+        taken.session.clone_from(&new.session);
+        taken.unknown = new.unknown;
+        taken.capture = new.capture;
+        let generation = self
+            .pipeline
+            .reload(&taken, &base(Some(file)))
+            .map_err(|errors| {
+                errors
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            })?;
+        let now = time::now();
+        state.1.generation = generation;
+        state.1.loaded_at = now.to_string();
+        state.1.loaded_at_seconds = now.nanos() as f64 / 1e9;
+        state.1.last_reload_error = None;
+        let sessions = taken.session.len();
+        state.0 = taken;
+        let told = format!(
+            "The configuration was read again: {sessions} sessions, generation {generation}."
+        );
+        Ok(if waiting.is_empty() {
+            told
+        } else {
+            format!("{told} Only a restart changes: {}.", waiting.join(", "))
+        })
+    }
+
+    /// Stops in data order and closes every file.
+    pub fn stop(&self, limit: Duration) -> Report {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.pipeline.finish(limit)
+    }
+
+    /// What control asks of a sensor.
+    pub fn handles(this: &Arc<Self>) -> Handles {
+        let (health, snapshot, reload) = (Arc::clone(this), Arc::clone(this), Arc::clone(this));
+        Handles {
+            health: Box::new(move || health.health()),
+            snapshot: Box::new(move || snapshot.snapshot()),
+            reload: Box::new(move || reload.reload()),
+        }
+    }
+
+    fn snapshot(&self) -> control::Snapshot {
+        let (kind, told) = {
+            let state = self.state();
+            (state.0.source.kind, state.1.clone())
+        };
+        control::Snapshot {
+            uptime_seconds: time::monotonic().since(self.started).as_secs_f64(),
+            config: told,
+            ..snapshot::of(&self.pipeline, kind.name())
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Config, Configuration)> {
+        // a panic while it was held can only have left whole values
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sections that differ and that only a restart changes.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differ = BTreeMap::from([
+        ("output", old.output != new.output),
+        ("source", old.source != new.source),
+        ("threads", old.threads != new.threads),
+        ("writer", old.writer != new.writer),
+        ("control", old.control != new.control),
+        ("log", old.log != new.log),
+        (
+            "shutdown_timeout",
+            old.shutdown_timeout != new.shutdown_timeout,
+        ),
+    ]);
+    differ
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+}
+
+fn base(file: Option<&Path>) -> PathBuf {
+    file.map_or_else(|| ".".into(), |f| config::base(f).to_owned())
+}

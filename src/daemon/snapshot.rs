@@ -1,0 +1,167 @@
+//! The numbers of a pipeline in the shape that control shows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::control::{
+    Buffer, Counters, Files, Receiver, Rule, Session, Snapshot, Source, Worker, Writer,
+};
+use crate::pipeline::{Pipeline, Report};
+use crate::time;
+
+/// How many VNIs of a session are named.
+const VNIS: usize = 8;
+
+/// Reads everything once. The configuration and the uptime are the sensor's to add.
+pub(super) fn of(pipeline: &Pipeline, kind: &'static str) -> Snapshot {
+    let report = Report::of(pipeline);
+    let now = time::monotonic().nanos();
+    Snapshot {
+        version: env!("CARGO_PKG_VERSION"),
+        source: source(pipeline, kind),
+        in_flight: report.total.in_flight(),
+        kernel_dropped: report.kernel_dropped,
+        ledger: report.total,
+        sessions: sessions(pipeline),
+        rules: rules(pipeline),
+        receivers: receivers(pipeline, now),
+        workers: workers(pipeline, now),
+        writers: writers(pipeline, now),
+        buffer: buffer(pipeline),
+        files: files(pipeline, report.files_total),
+        counters: counters(pipeline),
+        ..Snapshot::default()
+    }
+}
+
+fn source(pipeline: &Pipeline, kind: &'static str) -> Source {
+    let mut listen: Vec<_> = pipeline.sockets.iter().map(|s| s.address).collect();
+    listen.dedup();
+    let first = pipeline.sockets.first();
+    Source {
+        kind,
+        listen,
+        receive_buffer_bytes: first.map_or(0, |s| s.buffer_granted),
+        receive_buffer_requested_bytes: first.map_or(0, |s| s.buffer_asked),
+        timestamps: if first.is_some() { "kernel" } else { "capture" },
+    }
+}
+
+fn sessions(pipeline: &Pipeline) -> BTreeMap<String, Session> {
+    let mut all: BTreeMap<String, Session> = pipeline
+        .table
+        .ledgers()
+        .into_iter()
+        .map(|(name, order, ledger)| {
+            (
+                name.to_string(),
+                Session {
+                    order,
+                    ledger,
+                    ..Session::default()
+                },
+            )
+        })
+        .collect();
+    for peer in pipeline.table.peers() {
+        let Some(session) = all.get_mut(&*peer.session) else {
+            continue;
+        };
+        session.peers += 1;
+        let vni = peer.vni.value();
+        if session.vnis.len() < VNIS && !session.vnis.contains(&vni) {
+            session.vnis.push(vni);
+        }
+    }
+    all
+}
+
+fn rules(pipeline: &Pipeline) -> Vec<Rule> {
+    let snapshot = pipeline.table.snapshot();
+    let of_session = |session: &std::sync::Arc<crate::session::Session>| {
+        let name = session.name.to_string();
+        let rules = session.filter.rules().iter().zip(&session.rule_hits);
+        let told = rules.map(|(rule, hits)| Rule {
+            session: name.clone(),
+            rule: rule.number,
+            direction: rule.direction.name(),
+            action: rule.action.name(),
+            hits: hits.value(),
+        });
+        told.collect::<Vec<_>>()
+    };
+    snapshot.sessions().flat_map(of_session).collect()
+}
+
+fn seconds(age: Duration) -> f64 {
+    age.as_secs_f64()
+}
+
+fn receivers(pipeline: &Pipeline, now: u64) -> Vec<Receiver> {
+    let each = (0_u16..).zip(&pipeline.receivers);
+    let told = each.map(|(id, stage)| Receiver {
+        id,
+        datagrams: stage.counters.received.value(),
+        batches: stage.counters.batches.value(),
+        largest_batch: stage.counters.largest_batch.value(),
+        heartbeat_age_seconds: seconds(stage.counters.heartbeat.age(now)),
+    });
+    told.collect()
+}
+
+fn workers(pipeline: &Pipeline, now: u64) -> Vec<Worker> {
+    let each = (0_u16..).zip(pipeline.workers.iter().zip(&pipeline.queues));
+    let told = each.map(|(id, (stage, queue))| Worker {
+        id,
+        packets: stage.counters.packets.value(),
+        batches: stage.counters.batches.value(),
+        queued_batches: queue.len() as u64,
+        queue_limit_batches: queue.capacity().unwrap_or(0) as u64,
+        heartbeat_age_seconds: seconds(stage.counters.heartbeat.age(now)),
+    });
+    told.collect()
+}
+
+fn writers(pipeline: &Pipeline, now: u64) -> Vec<Writer> {
+    let each = (0_u16..).zip(&pipeline.capture.heartbeats);
+    let told = each.map(|(id, heartbeat)| Writer {
+        id,
+        heartbeat_age_seconds: seconds(heartbeat.age(now)),
+        ..Writer::default()
+    });
+    told.collect()
+}
+
+fn buffer(pipeline: &Pipeline) -> Buffer {
+    let stats = &pipeline.capture;
+    Buffer {
+        bytes: stats.buffered(),
+        limit_bytes: stats.buffer_limit(),
+        high_water_bytes: stats.buffered_high(),
+    }
+}
+
+fn files(pipeline: &Pipeline, closed: u64) -> Files {
+    let stats = &pipeline.capture;
+    Files {
+        open: stats.open_files.value(),
+        closed,
+        errors: stats.files_lost.value(),
+        late_packets: stats.late.value(),
+        hook_failures: stats.hooks_failed.value(),
+        ..Files::default()
+    }
+}
+
+fn counters(pipeline: &Pipeline) -> Counters {
+    let receivers = || pipeline.receivers.iter().map(|r| &r.counters);
+    Counters {
+        reserved_bits: receivers().map(|c| c.decap.reserved_bits.value()).sum(),
+        truncated: pipeline
+            .workers
+            .iter()
+            .map(|w| w.counters.truncated.value())
+            .sum(),
+        peers_overflowed: pipeline.table.overflowed.value(),
+    }
+}

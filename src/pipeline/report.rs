@@ -1,0 +1,67 @@
+//! The ledger of a whole run, as `run`, `replay` and `demo` print it at their end and `/status` shows it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::packet::Tally;
+use crate::pipeline::Pipeline;
+use crate::sink::capture::Closed;
+
+/// Where everything ended. As JSON: `received`, `written`, `filtered`, `dropped`, `bytes_received`,
+/// `bytes_written`, then what stands below.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// All sessions together, and what belongs to none.
+    #[serde(flatten)]
+    pub total: Tally,
+    /// Lost before it reached the program, by where the kernel counted it.
+    pub kernel_dropped: BTreeMap<&'static str, u64>,
+    /// Capture files published, the last ones of many.
+    #[serde(serialize_with = "each")]
+    pub files: Vec<Arc<Closed>>,
+    /// How many were published in all.
+    pub files_total: u64,
+    /// Each session's own ledger.
+    pub per_session: BTreeMap<String, Tally>,
+}
+
+fn each<S: Serializer>(files: &[Arc<Closed>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(files.iter().map(|f| &**f))
+}
+
+impl Report {
+    /// Reads the ledgers of a pipeline, running or finished.
+    pub fn of(pipeline: &Pipeline) -> Self {
+        let mut total = pipeline.table.unattributed.read();
+        let sessions = pipeline.table.ledgers();
+        for (_, _, tally) in &sessions {
+            total.merge(tally);
+        }
+        let files = pipeline.capture.files();
+        Self {
+            total,
+            kernel_dropped: kernel_dropped(pipeline),
+            files_total: files.total,
+            files: files.last.into(),
+            per_session: sessions
+                .into_iter()
+                .map(|(name, _, tally)| (name.to_string(), tally))
+                .collect(),
+        }
+    }
+}
+
+fn kernel_dropped(pipeline: &Pipeline) -> BTreeMap<&'static str, u64> {
+    let sum = |read: fn(&crate::source::udp::Facts) -> u64| {
+        pipeline.sockets.iter().map(|s| read(s)).sum()
+    };
+    if pipeline.sockets.is_empty() {
+        return BTreeMap::new();
+    }
+    BTreeMap::from([
+        ("socket", sum(|s| s.dropped.value())),
+        ("after_stop", sum(|s| s.dropped_after_stop.value())),
+    ])
+}

@@ -1,0 +1,151 @@
+//! Ingress or egress: which way a packet went, seen from the mirrored ENI.
+//!
+//! The copy carries no direction bit, but its MAC addresses are the real ones: a frame from the ENI's MAC is
+//! egress, one to it ingress, whatever IP addresses it carries. The MAC is configured, or learnt: the outer source
+//! is the ENI's primary address, so the first frame whose inner source (destination) is that address gives the MAC
+//! away.
+
+use std::net::IpAddr;
+
+use crate::filter::Direction;
+use crate::headers::Headers;
+use crate::packet::Peer;
+use crate::session::Mac;
+
+/// What is configured of a session's ENIs.
+#[derive(Debug, Default)]
+pub struct Learner {
+    macs: Vec<u64>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Learner {
+    /// From configured MAC addresses and further IP addresses.
+    pub fn new(macs: &[Mac], addresses: &[IpAddr]) -> Self {
+        Self {
+            macs: macs.iter().map(|m| m.bits()).collect(),
+            addresses: addresses.to_vec(),
+        }
+    }
+
+    /// The direction of a frame of `peer`, learning the ENI's MAC address on the way.
+    pub fn direction(&self, peer: &Peer, frame: &[u8], headers: &Headers) -> Direction {
+        let Some((dst, src)) = macs(frame) else {
+            return self.by_address(peer, headers);
+        };
+        let known = peer.eni_mac();
+        let is_eni = |mac: u64| self.macs.contains(&mac) || known == Some(mac);
+        match (is_eni(src), is_eni(dst)) {
+            (true, false) => Direction::Egress,
+            (false, true) => Direction::Ingress,
+            // both ends of one ENI's hairpin, or neither known: the addresses decide
+            _ => self.learn(peer, src, dst, headers),
+        }
+    }
+
+    fn learn(&self, peer: &Peer, src: u64, dst: u64, headers: &Headers) -> Direction {
+        let direction = self.by_address(peer, headers);
+        if peer.eni_mac().is_none() && self.macs.is_empty() {
+            match direction {
+                Direction::Egress => peer.learn_eni_mac(src),
+                Direction::Ingress => peer.learn_eni_mac(dst),
+                Direction::Unknown => {}
+            }
+        }
+        direction
+    }
+
+    fn by_address(&self, peer: &Peer, headers: &Headers) -> Direction {
+        let (Some(src), Some(dst)) = (headers.key.source(), headers.key.destination()) else {
+            return Direction::Unknown;
+        };
+        let is_eni = |address: IpAddr| address == peer.source || self.addresses.contains(&address);
+        match (is_eni(src), is_eni(dst)) {
+            (true, false) => Direction::Egress,
+            (false, true) => Direction::Ingress,
+            _ => Direction::Unknown,
+        }
+    }
+}
+
+/// Destination and source MAC address, in the low 48 bits each.
+fn macs(frame: &[u8]) -> Option<(u64, u64)> {
+    let twelve: &[u8; 12] = frame.first_chunk()?;
+    let bits = |bytes: &[u8]| bytes.iter().fold(0, |bits, b| bits << 8 | u64::from(*b));
+    let (dst, src) = twelve.split_at(6);
+    Some((bits(dst), bits(src)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers;
+    use crate::packet::Vni;
+
+    const ENI: [u8; 6] = [2, 1, 1, 1, 1, 1];
+    const ROUTER: [u8; 6] = [2, 9, 9, 9, 9, 9];
+
+    fn frame(dst_mac: [u8; 6], src_mac: [u8; 6], src: [u8; 4], dst: [u8; 4]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        etherparse::PacketBuilder::ethernet2(src_mac, dst_mac)
+            .ipv4(src, dst, 64)
+            .udp(1, 2)
+            .write(&mut frame, b"x")
+            .unwrap();
+        frame
+    }
+
+    fn peer() -> Peer {
+        Peer::new(
+            0,
+            IpAddr::from([10, 0, 0, 5]),
+            Vni::new(1),
+            None,
+            "s".into(),
+        )
+    }
+
+    fn direction(learner: &Learner, peer: &Peer, frame: &[u8]) -> Direction {
+        learner.direction(peer, frame, &headers::walk(frame))
+    }
+
+    #[test]
+    fn the_mac_is_learnt_from_the_primary_address_and_then_serves_secondary_ones() {
+        let (learner, peer) = (Learner::default(), peer());
+        let secondary_out = frame(ROUTER, ENI, [10, 0, 0, 77], [1, 1, 1, 1]);
+        assert_eq!(
+            direction(&learner, &peer, &secondary_out),
+            Direction::Unknown
+        );
+        let primary_in = frame(ENI, ROUTER, [1, 1, 1, 1], [10, 0, 0, 5]);
+        assert_eq!(direction(&learner, &peer, &primary_in), Direction::Ingress);
+        assert_eq!(
+            direction(&learner, &peer, &secondary_out),
+            Direction::Egress
+        );
+    }
+
+    #[test]
+    fn a_configured_mac_decides_at_once() {
+        let (learner, peer) = (Learner::new(&[Mac(ENI)], &[]), peer());
+        let out = frame(ROUTER, ENI, [9, 9, 9, 9], [1, 1, 1, 1]);
+        let back = frame(ENI, ROUTER, [1, 1, 1, 1], [9, 9, 9, 9]);
+        assert_eq!(direction(&learner, &peer, &out), Direction::Egress);
+        assert_eq!(direction(&learner, &peer, &back), Direction::Ingress);
+    }
+
+    #[test]
+    fn a_configured_address_counts_like_the_primary_one() {
+        let (learner, peer) = (Learner::new(&[], &[IpAddr::from([10, 0, 0, 77])]), peer());
+        let out = frame(ROUTER, ENI, [10, 0, 0, 77], [1, 1, 1, 1]);
+        assert_eq!(direction(&learner, &peer, &out), Direction::Egress);
+    }
+
+    #[test]
+    fn a_frame_too_short_for_macs_has_no_direction() {
+        assert_eq!(
+            direction(&Learner::default(), &peer(), &[1, 2, 3]),
+            Direction::Unknown
+        );
+    }
+}

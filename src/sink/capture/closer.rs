@@ -1,0 +1,155 @@
+//! Publishing finished files, away from the writers.
+//!
+//! Takes: sealed files. Gives: published ones, told to the log, the list of files and the hook. Holds: a
+//! writer never waits for an `fsync`; what could not be published is tried again until it can be or the
+//! program ends, and then keeps its hidden name, which is told.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use crate::sink::capture::closed::Closed;
+use crate::sink::capture::hook::HookQueue;
+use crate::sink::capture::stats::{Place, Stats};
+use crate::spool::{Error, Sealed};
+use crate::time;
+
+/// Pause between two attempts.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How many files may wait for another attempt.
+const MOST_RETRIES: usize = 10_000;
+
+/// A file to be published.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) sealed: Sealed,
+    pub(super) closed: Closed,
+}
+
+/// Publishes files, one after the other.
+#[derive(Debug)]
+pub(super) struct Closer {
+    pub(super) number: usize,
+    pub(super) jobs: Receiver<Job>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) hook: Option<HookQueue>,
+    retries: VecDeque<Job>,
+}
+
+impl Closer {
+    pub(super) fn new(
+        number: usize,
+        jobs: Receiver<Job>,
+        stats: Arc<Stats>,
+        hook: Option<HookQueue>,
+    ) -> Self {
+        Self {
+            number,
+            jobs,
+            stats,
+            hook,
+            retries: VecDeque::new(),
+        }
+    }
+
+    /// Works until all writers are gone.
+    pub(super) fn run(mut self) {
+        let mut next = time::monotonic().plus(RETRY_EVERY);
+        loop {
+            match self.jobs.recv_timeout(RETRY_EVERY) {
+                Ok(job) => self.publish(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = time::monotonic();
+            if now >= next {
+                self.retry();
+                next = now.plus(RETRY_EVERY);
+            }
+        }
+        self.finish();
+    }
+
+    /// Last attempts. A program that ends does not wait for a disk that has been refusing: what
+    /// cannot be published at once, or within a second, stays hidden.
+    fn finish(mut self) {
+        self.retry();
+        if !self.retries.is_empty() {
+            let left = self.stats.left(time::monotonic());
+            std::thread::sleep(left.min(RETRY_EVERY));
+            self.retry();
+        }
+        for job in std::mem::take(&mut self.retries) {
+            self.give_up(&job, "it could not be published before the end");
+        }
+    }
+
+    fn retry(&mut self) {
+        for _ in 0..self.retries.len() {
+            if let Some(job) = self.retries.pop_front() {
+                self.publish(job);
+            }
+        }
+    }
+
+    fn publish(&mut self, mut job: Job) {
+        if self.stats.left(time::monotonic()).is_zero() {
+            return self.give_up(&job, "the shutdown deadline has passed");
+        }
+        match job.sealed.publish() {
+            Ok(path) => {
+                job.closed.path = path;
+                self.tell(job.closed);
+            }
+            Err(error) => self.fail(job, &error),
+        }
+    }
+
+    fn tell(&self, closed: Closed) {
+        if self.retries.is_empty() {
+            self.stats.well(Place::Closer(self.number));
+        }
+        closed.log();
+        let closed = Arc::new(closed);
+        self.stats.add_file(Arc::clone(&closed));
+        if let Some(hook) = &self.hook {
+            hook.offer(closed);
+        }
+    }
+
+    fn fail(&mut self, job: Job, error: &Error) {
+        if is_final(error) || self.retries.len() >= MOST_RETRIES {
+            return self.give_up(&job, &error.to_string());
+        }
+        self.stats
+            .trouble(Place::Closer(self.number), error.to_string());
+        self.retries.push_back(job);
+    }
+
+    fn give_up(&self, job: &Job, why: &str) {
+        tracing::error!(
+            path = %job.sealed.partial().display(),
+            packets = job.closed.packets,
+            "a capture file keeps its hidden name: {why}"
+        );
+        self.stats.lose_file(job.sealed.partial().to_owned());
+    }
+}
+
+/// After a sync that failed for want of a working or a free disk, a second one may succeed without
+/// having written anything: such a file must not pass as whole. A file that is gone stays gone.
+fn is_final(error: &Error) -> bool {
+    let Error::Sync { source, .. } = error else {
+        return false;
+    };
+    const EIO: i32 = 5;
+    source.raw_os_error() == Some(EIO)
+        || matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::NotFound
+        )
+}

@@ -1,0 +1,378 @@
+//! Writing what is settled: from a queue into files.
+//!
+//! Takes: a series, and the watermark. Gives: its records in files, its finished files to a closer.
+//! Holds: each record that leaves the queue is counted once, in the ledgers of its session and
+//! its peer, as written (after the write succeeded) or as dropped (with the reason); a disk that refuses
+//! is a state that is told and tried again, never a crash.
+
+use std::collections::BTreeSet;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+
+use crate::packet::{DropReason, Peer};
+use crate::sink::capture::closed::Cause;
+use crate::sink::capture::closer::Job;
+use crate::sink::capture::intake::Shared;
+use crate::sink::capture::peers::Peers;
+use crate::sink::capture::plan::{Outcome, Plan};
+use crate::sink::capture::queue::{Heap, Stretch};
+use crate::sink::capture::run::Mark;
+use crate::sink::capture::series::{self, Current, Series};
+use crate::sink::capture::stats::{Place, Stats};
+use crate::spool::{Error, Partial};
+use crate::time;
+
+/// After a file could not be opened, the next attempt is made so much later.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a writer that waits for a closer shows that it is alive.
+const WAIT: Duration = Duration::from_millis(250);
+
+/// What a writer needs to write.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) number: usize,
+    pub(super) shared: Arc<Shared>,
+    pub(super) stats: Arc<Stats>,
+    closers: Vec<Sender<Job>>,
+    /// Whether a record of lower order than the last is worth telling.
+    ordered: bool,
+    peers: Peers,
+    plan: Plan,
+    heap: Heap,
+    block: Vec<u8>,
+    /// Numbers of the targets whose last attempt to write failed.
+    failing: BTreeSet<u32>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        number: usize,
+        shared: Arc<Shared>,
+        stats: Arc<Stats>,
+        closers: Vec<Sender<Job>>,
+        ordered: bool,
+    ) -> Self {
+        Self {
+            number,
+            shared,
+            stats,
+            closers,
+            ordered,
+            peers: Peers::default(),
+            plan: Plan::default(),
+            heap: Heap::new(),
+            block: Vec::new(),
+            failing: BTreeSet::new(),
+        }
+    }
+
+    /// Takes note of a peer.
+    pub(super) fn meet(&mut self, peer: Arc<Peer>) {
+        self.peers.meet(peer);
+    }
+
+    /// Writes what is settled of a series.
+    pub(super) fn flush(&mut self, series: &mut Series, watermark: u64) {
+        if !series.queue.has_settled(watermark) {
+            return;
+        }
+        self.prepare(series);
+        series.queue.begin(watermark, &mut self.heap);
+        while let Some(stretch) = series.queue.next(watermark, &mut self.heap) {
+            self.lay(series, stretch);
+        }
+        self.commit(series);
+        series.queue.sweep(&self.shared.pool);
+    }
+
+    /// Decides whether this flush can write at all, and opens the file again where it was closed.
+    fn prepare(&mut self, series: &mut Series) {
+        let now = time::monotonic();
+        series.gave_up = None;
+        if self.stats.must_stop(now) {
+            series.gave_up = Some(DropReason::Shutdown);
+        } else if now < series.retry_at {
+            series.gave_up = Some(DropReason::WriteFailed);
+        } else if series.current.as_ref().is_some_and(|c| c.partial.is_gone()) {
+            self.forget(series);
+        } else {
+            self.wake(series);
+        }
+    }
+
+    fn wake(&mut self, series: &mut Series) {
+        let Some(current) = series.current.as_mut() else {
+            return;
+        };
+        if current.partial.is_open() {
+            return;
+        }
+        match current.partial.wake() {
+            Ok(()) => {
+                self.stats.open_files.add(1);
+            }
+            Err(error) => self.fail_to_open(series, &error),
+        }
+    }
+
+    /// Somebody removed the file that was being written.
+    fn forget(&mut self, series: &mut Series) {
+        let Some(current) = series.current.take() else {
+            return;
+        };
+        self.note_descriptor_gone(&current);
+        tracing::error!(
+            path = %current.partial.path().display(),
+            packets = current.packets,
+            "a capture file was removed while it was being written; its packets are gone, a new file is begun"
+        );
+        self.stats.lose_file(current.partial.path().clone());
+    }
+
+    fn note_descriptor_gone(&self, current: &Current) {
+        if current.partial.is_open() {
+            self.stats.open_files.sub(1);
+        }
+    }
+
+    fn lay(&mut self, series: &mut Series, stretch: Stretch) {
+        for i in stretch.from..stretch.to {
+            let Some(mark) = series.queue.mark(stretch.run, i) else {
+                continue;
+            };
+            self.watch_order(series, &mark);
+            if !self.place(series, stretch.run, mark) {
+                let reason = series.gave_up.unwrap_or(DropReason::WriteFailed);
+                self.lose(series, &mark, reason);
+            }
+        }
+    }
+
+    fn watch_order(&self, series: &mut Series, mark: &Mark) {
+        if mark.order < series.highest && self.ordered {
+            self.stats.late.add(1);
+        }
+        series.highest = series.highest.max(mark.order);
+    }
+
+    /// Plans a record, in the file that it belongs into. False when there is none.
+    fn place(&mut self, series: &mut Series, run: usize, mark: Mark) -> bool {
+        self.turn_page(series, &mark);
+        if series.gave_up.is_some() || !self.has_file(series, &mark) {
+            return false;
+        }
+        let settings = &series.target.settings;
+        let Some(current) = series.current.as_mut() else {
+            return false;
+        };
+        let slot = current.slots.find(mark.peer).unwrap_or_else(|| {
+            let peer = self.peers.get(mark.peer).cloned();
+            series::interface(&mut self.block, peer.as_ref(), settings);
+            self.plan.lead(&self.block, current.slots.len());
+            self.block.clear();
+            current.slots.add(mark.peer, peer)
+        });
+        if let Some(run) = series.queue.run_mut(run) {
+            run.set_interface(&mark, slot);
+        }
+        self.plan.add(run, mark, slot, current.slots.len());
+        if self.plan.is_full() {
+            self.commit(series);
+        }
+        true
+    }
+
+    /// Finishes the file when the record belongs into the next one.
+    fn turn_page(&mut self, series: &mut Series, mark: &Mark) {
+        let settings = &series.target.settings;
+        let Some(current) = series.current.as_mut() else {
+            return;
+        };
+        if current.slots.find(mark.peer).is_none() {
+            series::interface(&mut self.block, self.peers.get(mark.peer), settings);
+        }
+        let lead = self.block.len();
+        self.block.clear();
+        if let Some(cause) = current.refuses(mark, lead, &self.plan, settings) {
+            self.commit(series);
+            self.seal(series, cause);
+        }
+    }
+
+    fn has_file(&mut self, series: &mut Series, mark: &Mark) -> bool {
+        if series.current.is_some() {
+            return true;
+        }
+        match self.create(series, mark) {
+            Ok(current) => {
+                self.stats.open_files.add(1);
+                series.current = Some(current);
+                true
+            }
+            Err(error) => {
+                self.fail_to_open(series, &error);
+                false
+            }
+        }
+    }
+
+    fn create(&self, series: &mut Series, mark: &Mark) -> Result<Current, Error> {
+        let mut partial = Partial::create(series.next_name(mark.time))?;
+        let header = series.header();
+        if let Err(short) = partial.append(&mut [IoSlice::new(&header)]) {
+            let path = partial.path().clone();
+            partial.discard();
+            let source = short.error;
+            return Err(Error::Write { path, source });
+        }
+        series.seq = partial.seq();
+        Ok(Current::new(partial, mark.time, &series.target.settings))
+    }
+
+    fn fail_to_open(&mut self, series: &mut Series, error: &Error) {
+        series.retry_at = time::monotonic().plus(RETRY_AFTER);
+        self.fail(series, error);
+    }
+
+    fn fail(&mut self, series: &mut Series, error: &Error) {
+        series.gave_up = Some(DropReason::WriteFailed);
+        self.failing.insert(series.target.id);
+        self.stats
+            .trouble(Place::Writer(self.number), error.to_string());
+    }
+
+    /// Takes note that a target can be written to.
+    pub(super) fn well(&mut self, target: u32) {
+        if self.failing.remove(&target) && self.failing.is_empty() {
+            self.stats.well(Place::Writer(self.number));
+        }
+    }
+
+    /// The targets whose last attempt to write failed.
+    pub(super) fn failing(&self) -> &BTreeSet<u32> {
+        &self.failing
+    }
+
+    /// Writes what is planned, and counts it.
+    fn commit(&mut self, series: &mut Series) {
+        if self.plan.records().is_empty() {
+            return;
+        }
+        let Some(current) = series.current.as_mut() else {
+            return;
+        };
+        let result = self.plan.write(&series.queue, &mut current.partial);
+        let outcome = match &result {
+            Ok(()) => self.plan.all(current.slots.len()),
+            Err(short) => {
+                let outcome = self.plan.whole(short.written, current.slots.len());
+                current.partial.keep(outcome.bytes);
+                outcome
+            }
+        };
+        self.count(series, &outcome);
+        match result {
+            Ok(()) => self.well(series.target.id),
+            Err(short) => self.fail_to_write(series, short.error),
+        }
+        self.plan.clear();
+        self.keep_going(series);
+    }
+
+    fn fail_to_write(&mut self, series: &mut Series, source: std::io::Error) {
+        let Some(current) = &series.current else {
+            return;
+        };
+        let path = current.partial.path().clone();
+        self.fail(series, &Error::Write { path, source });
+    }
+
+    fn count(&mut self, series: &mut Series, outcome: &Outcome) {
+        let (written, lost) = self.plan.records().split_at(outcome.records);
+        if let Some(current) = series.current.as_mut() {
+            current.slots.truncate(outcome.slots);
+            for record in written {
+                current.count(&record.mark, record.slot);
+            }
+            let (packets, bytes) = current.slots.settle();
+            series.target.ledger.add_written(packets, bytes);
+        }
+        for record in lost {
+            self.lose(series, &record.mark, DropReason::WriteFailed);
+        }
+    }
+
+    fn lose(&self, series: &Series, mark: &Mark, reason: DropReason) {
+        series.target.ledger.add_dropped(reason, 1);
+        if let Some(peer) = self.peers.get(mark.peer) {
+            peer.ledger.add_dropped(reason, 1);
+        }
+    }
+
+    /// Between two writes: shows that the thread is alive, and stops when the time is up.
+    fn keep_going(&self, series: &mut Series) {
+        let now = time::monotonic();
+        self.stats.beat(self.number, now);
+        if self.stats.must_stop(now) {
+            series.gave_up = Some(DropReason::Shutdown);
+        }
+    }
+
+    /// Finishes the file of a series, and hands it to a closer.
+    pub(super) fn seal(&mut self, series: &mut Series, cause: Cause) {
+        let Some(mut current) = series.current.take() else {
+            return;
+        };
+        self.note_descriptor_gone(&current);
+        if current.packets == 0 {
+            current.partial.discard();
+            return;
+        }
+        self.write_statistics(series, &mut current);
+        let closed = current.describe(&series.target, series.worker, cause);
+        let sealed = current.partial.seal();
+        self.hand_over(series.target.id, Job { sealed, closed });
+    }
+
+    /// A file without statistics is still whole, so a failure here is no more than a pity.
+    fn write_statistics(&mut self, series: &Series, current: &mut Current) {
+        let bytes = current.statistics(&mut self.peers, &series.target.settings);
+        if bytes.is_empty() {
+            return;
+        }
+        let woken = current.partial.wake().is_ok();
+        if !woken || current.partial.append(&mut [IoSlice::new(&bytes)]).is_err() {
+            current.partial.keep(0);
+            tracing::warn!(
+                path = %current.partial.path().display(),
+                "the interface statistics of a capture file could not be written"
+            );
+        }
+    }
+
+    /// Files of one target go to the same closer, and so stay in order. When very many files wait
+    /// for their sync, the writer waits too: memory is bounded, and what comes meanwhile is counted.
+    fn hand_over(&self, target: u32, job: Job) {
+        let Some(closer) = self
+            .closers
+            .get(target as usize % self.closers.len().max(1))
+        else {
+            return;
+        };
+        let mut job = job;
+        loop {
+            match closer.send_timeout(job, WAIT) {
+                Ok(()) => return,
+                Err(SendTimeoutError::Timeout(back)) => job = back,
+                Err(SendTimeoutError::Disconnected(back)) => {
+                    return self.stats.lose_file(back.sealed.partial().to_owned());
+                }
+            }
+            self.stats.beat(self.number, time::monotonic());
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The memory budget for packets that wait for the disk, and the buffers that it is spent on.
+//!
+//! Takes: the budget. Gives: [`Buffer`]s of a few fixed sizes, or nothing when the budget is used up.
+//! Holds: the memory of all buffers that are out (bytes and marks, by capacity and not by what is in
+//! them) never exceeds the budget; buffers that come back are kept for the next taker, up to an
+//! eighth of the budget, so that a steady flow of packets allocates nothing. The shared number is
+//! touched once per buffer, not per packet.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::metrics::Gauge;
+use crate::sink::capture::run::Mark;
+
+/// Sizes of buffers, by class. A session that sends little holds little.
+const CLASSES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
+
+/// One mark fits for so many bytes: smaller records fill the marks first.
+const BYTES_PER_MARK: usize = 64;
+
+/// The largest class.
+pub(super) const LARGEST: u8 = (CLASSES.len() - 1) as u8;
+
+/// Room for serialised records and their marks. Neither vector ever grows.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) marks: Vec<Mark>,
+    class: u8,
+}
+
+impl Buffer {
+    fn new(class: u8) -> Self {
+        let bytes = size(class);
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            marks: Vec::with_capacity(bytes / BYTES_PER_MARK),
+            class,
+        }
+    }
+
+    /// Its class.
+    pub(super) fn class(&self) -> u8 {
+        self.class
+    }
+
+    /// Whether `records` records of `bytes` bytes together fit.
+    pub(super) fn has_room(&self, bytes: usize, records: usize) -> bool {
+        self.bytes.len() + bytes <= size(self.class)
+            && self.marks.len() + records <= size(self.class) / BYTES_PER_MARK
+    }
+}
+
+fn size(class: u8) -> usize {
+    CLASSES.get(usize::from(class)).copied().unwrap_or(0)
+}
+
+/// What a buffer of a class counts for in the budget.
+fn cost(class: u8) -> u64 {
+    let bytes = size(class);
+    (bytes + bytes / BYTES_PER_MARK * size_of::<Mark>()) as u64
+}
+
+/// The smallest class that holds so much, if any does.
+pub(super) fn class_for(bytes: usize, marks: usize) -> Option<u8> {
+    let need = bytes.max(marks.saturating_mul(BYTES_PER_MARK));
+    let class = CLASSES.iter().position(|&size| need <= size)?;
+    Some(class as u8)
+}
+
+/// The budget and the buffers that wait to be used again.
+#[derive(Debug)]
+pub(super) struct Pool {
+    limit: u64,
+    used: Gauge,
+    high: Gauge,
+    shelves: Vec<(Sender<Buffer>, Receiver<Buffer>)>,
+}
+
+impl Pool {
+    /// A pool whose buffers together take at most `limit` bytes.
+    pub(super) fn new(limit: u64) -> Self {
+        let shelf = |class| {
+            let share = limit / (8 * CLASSES.len() as u64) / cost(class);
+            bounded(usize::try_from(share).unwrap_or(1).clamp(1, 4096))
+        };
+        Self {
+            limit,
+            used: Gauge::new(),
+            high: Gauge::new(),
+            shelves: (0..=LARGEST).map(shelf).collect(),
+        }
+    }
+
+    /// An empty buffer of a class; `None` when the budget does not allow it.
+    pub(super) fn take(&self, class: u8) -> Option<Buffer> {
+        let cost = cost(class);
+        let used = self.used.add(cost);
+        if used > self.limit {
+            self.used.sub(cost);
+            return None;
+        }
+        self.high.raise(used);
+        let shelved = self.shelves.get(usize::from(class))?.1.try_recv();
+        Some(shelved.unwrap_or_else(|_| Buffer::new(class)))
+    }
+
+    /// Takes a buffer back and gives what it counted for to the next taker.
+    pub(super) fn give(&self, mut buffer: Buffer) {
+        self.used.sub(cost(buffer.class));
+        buffer.bytes.clear();
+        buffer.marks.clear();
+        if let Some((shelf, _)) = self.shelves.get(usize::from(buffer.class)) {
+            // A full shelf lets the buffer go.
+            let _ = shelf.try_send(buffer);
+        }
+    }
+
+    /// Memory of the buffers that are out.
+    pub(super) fn used(&self) -> u64 {
+        self.used.value()
+    }
+
+    /// The most that was ever out.
+    pub(super) fn high(&self) -> u64 {
+        self.high.value()
+    }
+
+    /// The budget.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Whether more than three quarters of the budget are out.
+    pub(super) fn is_tight(&self) -> bool {
+        self.used() > self.limit / 4 * 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_is_never_exceeded_and_comes_back() {
+        let pool = Pool::new(1 << 20);
+        let taken: Vec<Buffer> = std::iter::from_fn(|| pool.take(LARGEST)).collect();
+        assert_eq!(taken.len(), 2, "384 KiB each");
+        let rest: Vec<Buffer> = std::iter::from_fn(|| pool.take(0)).collect();
+        assert!(pool.used() <= pool.limit() && pool.limit() - pool.used() < cost(0));
+        taken.into_iter().chain(rest).for_each(|b| pool.give(b));
+        assert_eq!(pool.used(), 0);
+        assert!(pool.high() <= pool.limit() && pool.high() > pool.limit() / 4 * 3);
+    }
+
+    #[test]
+    fn a_buffer_that_came_back_is_used_again_and_empty() {
+        let pool = Pool::new(64 << 20);
+        let mut buffer = pool.take(2).expect("there is room");
+        buffer.bytes.extend_from_slice(b"old");
+        let place = buffer.bytes.as_ptr();
+        pool.give(buffer);
+        let again = pool.take(2).expect("there is room");
+        assert_eq!(again.bytes.as_ptr(), place);
+        assert!(again.bytes.is_empty());
+    }
+
+    #[test]
+    fn every_record_has_a_class() {
+        assert_eq!(class_for(0, 0), Some(0));
+        assert_eq!(class_for(1025, 1), Some(1));
+        assert_eq!(class_for(100, 17), Some(1));
+        assert_eq!(class_for(65_535 + 64, 1), Some(LARGEST));
+        assert_eq!(class_for(1 << 30, 1), None);
+    }
+}

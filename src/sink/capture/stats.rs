@@ -1,0 +1,192 @@
+//! What can be asked of the writers while they run.
+//!
+//! Takes: what writers, closers and the hook report. Gives: [`Stats`]: numbers, heartbeats, finished
+//! files, and whether packets can be stored. Holds: asking never waits for the disk; a trouble is logged when
+//! it begins, at most every ten seconds while it changes, and when it ends.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::metrics::{Counter, Gauge, Heartbeat};
+use crate::sink::capture::closed::{Closed, Files};
+use crate::sink::capture::intake::Shared;
+use crate::time::{self, Monotonic, Timestamp};
+
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// How many paths of files that could not be published are remembered.
+const REMEMBERED: usize = 1000;
+
+/// Why packets cannot be stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// What failed, on what, and what to do.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Who has a trouble.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Place {
+    Writer(usize),
+    Closer(usize),
+    Probe,
+}
+
+#[derive(Debug, Default)]
+struct Troubles {
+    list: BTreeMap<Place, Trouble>,
+    logged: Option<Monotonic>,
+}
+
+/// Numbers and state of the capture sink.
+#[derive(Debug)]
+pub struct Stats {
+    shared: Arc<Shared>,
+    /// One per writer thread; each beats at least every half second.
+    pub heartbeats: Vec<Heartbeat>,
+    /// Capture files with a descriptor now.
+    pub open_files: Gauge,
+    /// Records written after a record that should have come later.
+    pub late: Counter,
+    /// Hook commands that ended well.
+    pub hooks_run: Counter,
+    /// Hook commands that could not be started, failed, or ran too long.
+    pub hooks_failed: Counter,
+    /// Files for which no hook command was run: too many were waiting, or the time was up.
+    pub hooks_skipped: Counter,
+    /// Files that keep their hidden name, and files that somebody removed while they were written.
+    pub files_lost: Counter,
+    lost: Mutex<Vec<PathBuf>>,
+    troubles: Mutex<Troubles>,
+    files: Mutex<Files>,
+    /// Monotonic nanoseconds after which nothing is written, and after which nothing is published.
+    write_until: AtomicU64,
+    close_until: AtomicU64,
+}
+
+/// A thread that panicked while it held a lock leaves numbers that are still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Stats {
+    pub(super) fn new(shared: Arc<Shared>, writers: usize) -> Self {
+        Self {
+            shared,
+            heartbeats: (0..writers).map(|_| Heartbeat::new()).collect(),
+            open_files: Gauge::new(),
+            late: Counter::new(),
+            hooks_run: Counter::new(),
+            hooks_failed: Counter::new(),
+            hooks_skipped: Counter::new(),
+            files_lost: Counter::new(),
+            lost: Mutex::default(),
+            troubles: Mutex::default(),
+            files: Mutex::default(),
+            write_until: AtomicU64::new(u64::MAX),
+            close_until: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Memory of packets that wait for the disk.
+    pub fn buffered(&self) -> u64 {
+        self.shared.pool.used()
+    }
+
+    /// The most that it ever was.
+    pub fn buffered_high(&self) -> u64 {
+        self.shared.pool.high()
+    }
+
+    /// What it may be at most: `buffer` of the configuration.
+    pub fn buffer_limit(&self) -> u64 {
+        self.shared.pool.limit()
+    }
+
+    /// The finished files.
+    pub fn files(&self) -> Files {
+        lock(&self.files).clone()
+    }
+
+    /// How many files were finished.
+    pub fn files_closed(&self) -> u64 {
+        lock(&self.files).total
+    }
+
+    /// Why packets cannot be stored, where they cannot: the trouble that began first.
+    pub fn health(&self) -> Result<(), Trouble> {
+        let troubles = lock(&self.troubles);
+        let first = troubles.list.values().min_by_key(|t| t.since);
+        first.cloned().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn add_file(&self, closed: Arc<Closed>) {
+        lock(&self.files).add(closed);
+    }
+
+    /// A file will not be published by this process.
+    pub(super) fn lose_file(&self, path: PathBuf) {
+        self.files_lost.add(1);
+        let mut lost = lock(&self.lost);
+        if lost.len() < REMEMBERED {
+            lost.push(path);
+        }
+    }
+
+    pub(super) fn lost(&self) -> Vec<PathBuf> {
+        lock(&self.lost).clone()
+    }
+
+    /// Takes note of a trouble.
+    pub(super) fn trouble(&self, place: Place, reason: String) {
+        let (now, mut troubles) = (time::monotonic(), lock(&self.troubles));
+        let since = troubles.list.get(&place).map(|t| t.since);
+        let quiet = |logged: Monotonic| now.since(logged) < LOG_EVERY;
+        if !troubles.logged.is_some_and(quiet) {
+            troubles.logged = Some(now);
+            tracing::error!("{reason}");
+        }
+        let since = since.unwrap_or_else(time::now);
+        troubles.list.insert(place, Trouble { reason, since });
+    }
+
+    /// Takes note that a trouble is over.
+    pub(super) fn well(&self, place: Place) {
+        let mut troubles = lock(&self.troubles);
+        if let Some(trouble) = troubles.list.remove(&place) {
+            troubles.logged = None;
+            tracing::info!(since = %trouble.since, "capture files can be written again");
+        }
+    }
+
+    /// Lets a writer's heart beat.
+    pub(super) fn beat(&self, writer: usize, now: Monotonic) {
+        if let Some(heart) = self.heartbeats.get(writer) {
+            heart.beat(now.nanos());
+        }
+    }
+
+    /// Sets the end: three quarters of the time is for writing, the rest for closing.
+    pub(super) fn stop_within(&self, deadline: Duration) {
+        let now = time::monotonic();
+        let write_until = now.plus(deadline / 4 * 3).nanos();
+        self.write_until.store(write_until, Ordering::Release);
+        self.close_until
+            .store(now.plus(deadline).nanos(), Ordering::Release);
+    }
+
+    /// Whether the time for writing is over.
+    pub(super) fn must_stop(&self, now: Monotonic) -> bool {
+        now.nanos() >= self.write_until.load(Ordering::Acquire)
+    }
+
+    /// How much time is left for publishing files and running hooks.
+    pub(super) fn left(&self, now: Monotonic) -> Duration {
+        Monotonic::from_nanos(self.close_until.load(Ordering::Acquire)).since(now)
+    }
+}

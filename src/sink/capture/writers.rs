@@ -1,0 +1,296 @@
+//! Starting and stopping the threads behind the capture sink.
+//!
+//! Takes: a [`Config`] and a [`Setup`]. Gives: one [`Capture`] for each worker, and [`Writers`]. Holds: the output
+//! folder was written to before anything is started; threads end in the order of the data, writers, closers,
+//! hook, and none is waited for past the deadline.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::sink::capture::closed::Files;
+use crate::sink::capture::closer::{Closer, Job};
+use crate::sink::capture::config::{Config, Ordering};
+use crate::sink::capture::desk::Desk;
+use crate::sink::capture::hook::{Hook, HookQueue};
+use crate::sink::capture::intake::{Capture, Shared};
+use crate::sink::capture::probe::probe;
+use crate::sink::capture::run::Bundle;
+use crate::sink::capture::stats::Stats;
+use crate::sink::capture::writer::{Manner, Writer};
+use crate::spool;
+use crate::time;
+
+/// Threads that publish: syncs of several files share what the file system has to write.
+const CLOSERS: usize = 4;
+
+/// How many files may wait for a closer before a writer waits too.
+const JOBS: usize = 16_384;
+
+/// Descriptors that everything but capture files needs.
+const OTHER_FILES: usize = 128;
+
+/// A thread that has to end is looked after so often.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// A thread that counts what it could not write gets so long beyond its deadline.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What is known only when the program is put together.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The output folder: made and written to before anything starts, and probed from then on.
+    pub output: PathBuf,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Whether packets arrive now: then files also rotate by the clock when no packet comes.
+    pub live: bool,
+}
+
+/// Why the capture sink could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration does not make sense.
+    #[error("the capture settings cannot be used: {}", .0.join("; "))]
+    Config(Vec<String>),
+    /// The output folder cannot be written to.
+    #[error("the output folder cannot be used: {0}")]
+    Output(#[source] spool::Error),
+    /// A thread could not be started.
+    #[error(
+        "cannot start a thread for capture files: {0}; check the limits on processes (ulimit -u)"
+    )]
+    Spawn(#[source] std::io::Error),
+}
+
+/// What became of the capture files, told at the end.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The published files.
+    pub files: Files,
+    /// Hidden files that were not published, and files that somebody removed.
+    pub lost: Vec<PathBuf>,
+    /// Threads that did not end in time or panicked; what they held is not counted.
+    pub stuck: Vec<String>,
+}
+
+/// The threads behind the capture sink.
+#[derive(Debug)]
+pub struct Writers {
+    stats: Arc<Stats>,
+    retired: Vec<Sender<u32>>,
+    /// In the order in which they end.
+    threads: Vec<Vec<JoinHandle<()>>>,
+}
+
+/// Starts the threads. Each worker gets a [`Capture`], in order.
+///
+/// # Errors
+/// [`Error`], with nothing left running that would not end by itself.
+pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
+    let problems = config.check();
+    if !problems.is_empty() {
+        return Err(Error::Config(problems));
+    }
+    probe(&setup.output, 0).map_err(Error::Output)?;
+    let shared = Arc::new(Shared::new(config.buffer.bytes(), setup.workers));
+    let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
+    let (hook, hook_thread) = start_hook(config, &stats)?;
+    let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
+    let mut starting = Starting {
+        config,
+        setup,
+        shared,
+        stats,
+        jobs,
+        captures: Vec::new(),
+        retired: Vec::new(),
+    };
+    let writers = (0..config.writer_count()).map(|number| starting.writer(number));
+    let writers = writers.collect::<Result<Vec<_>, _>>()?;
+    Ok(starting.finish(vec![writers, closers, hook_thread]))
+}
+
+struct Starting<'a> {
+    config: &'a Config,
+    setup: &'a Setup,
+    shared: Arc<Shared>,
+    stats: Arc<Stats>,
+    jobs: Vec<Sender<Job>>,
+    captures: Vec<Sender<Bundle>>,
+    retired: Vec<Sender<u32>>,
+}
+
+impl Starting<'_> {
+    fn writer(&mut self, number: usize) -> Result<JoinHandle<()>, Error> {
+        let (captures, bundles): (_, Receiver<Bundle>) = unbounded();
+        let (retire, retired) = unbounded();
+        self.captures.push(captures);
+        self.retired.push(retire);
+        let manner = self.manner(number);
+        let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
+        stats.beat(number, time::monotonic());
+        let desk = Desk::new(number, shared, stats, self.jobs.clone(), manner.ordered);
+        let writer = Writer::new(manner, bundles, retired, desk);
+        spawn(format!("writer-{number}"), move || writer.run())
+    }
+
+    fn manner(&self, number: usize) -> Manner {
+        let ordered = self.config.ordering == Ordering::Time;
+        let files = allowed_files(self.config.max_open_files) / self.config.writer_count();
+        Manner {
+            live: self.setup.live,
+            lanes: if ordered {
+                1
+            } else {
+                self.setup.workers.max(1)
+            },
+            ordered,
+            flush_interval: self.config.flush_interval.duration(),
+            files: files.max(1),
+            output: (number == 0).then(|| self.setup.output.clone()),
+        }
+    }
+
+    fn finish(self, threads: Vec<Vec<JoinHandle<()>>>) -> (Vec<Capture>, Writers) {
+        let capture = |worker: usize| {
+            Capture::new(
+                worker as u16,
+                Arc::clone(&self.shared),
+                self.captures.clone(),
+            )
+        };
+        let captures = (0..self.setup.workers).map(capture).collect();
+        let writers = Writers {
+            stats: self.stats,
+            retired: self.retired,
+            threads,
+        };
+        (captures, writers)
+    }
+}
+
+type HookThread = (Option<HookQueue>, Vec<JoinHandle<()>>);
+
+fn start_hook(config: &Config, stats: &Arc<Stats>) -> Result<HookThread, Error> {
+    let Some(command) = config.on_close.clone() else {
+        return Ok((None, Vec::new()));
+    };
+    let timeout = config.hook_timeout.duration();
+    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats));
+    let thread = spawn("hook".to_owned(), move || hook.run())?;
+    Ok((Some(queue), vec![thread]))
+}
+
+type Closers = (Vec<Sender<Job>>, Vec<JoinHandle<()>>);
+
+fn start_closers(stats: &Arc<Stats>, hook: Option<&HookQueue>) -> Result<Closers, Error> {
+    let start = |number| {
+        let (sender, jobs) = bounded(JOBS / CLOSERS);
+        let closer = Closer::new(number, jobs, Arc::clone(stats), hook.cloned());
+        let thread = spawn(format!("closer-{number}"), move || closer.run())?;
+        Ok((sender, thread))
+    };
+    (0..CLOSERS).map(start).collect()
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(run)
+        .map_err(Error::Spawn)
+}
+
+/// `wanted`, or what the process' limit on open files leaves for it.
+fn allowed_files(wanted: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let Some(limit) = open_file_limit(&limits) else {
+        return wanted;
+    };
+    let allowed = wanted.min(limit.saturating_sub(OTHER_FILES).max(limit / 2));
+    if allowed < wanted {
+        tracing::warn!(
+            limit,
+            "max_open_files = {wanted} is above what the limit on open files leaves; {allowed} are used"
+        );
+    }
+    allowed
+}
+
+fn open_file_limit(limits: &str) -> Option<usize> {
+    let line = limits
+        .lines()
+        .find_map(|l| l.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+impl Writers {
+    /// Numbers and state, to be asked at any time.
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// No more packets are expected for the target with this id, as after a reload: once what waits
+    /// is written, its file is closed. Should a packet come all the same, it gets a new file.
+    pub fn retire(&self, target: u32) {
+        let writer = target as usize % self.retired.len().max(1);
+        if let Some(sender) = self.retired.get(writer) {
+            // A writer that has ended has closed its files.
+            let _ = sender.send(target);
+        }
+    }
+
+    /// Ends everything, once all [`Capture`]s are dropped: writes what waits, publishes all files, runs
+    /// the hook for the last of them. What could not be written in time is counted as `shutdown`.
+    pub fn finish(self, deadline: Duration) -> Report {
+        let end = time::monotonic().plus(deadline + LAST_WORDS);
+        self.stats.stop_within(deadline);
+        let mut stuck = Vec::new();
+        for stage in self.threads {
+            for thread in stage {
+                stuck.extend(join(thread, end));
+            }
+        }
+        Report {
+            files: self.stats.files(),
+            lost: self.stats.lost(),
+            stuck,
+        }
+    }
+}
+
+/// The name of a thread that did not end in time, or did not end well.
+fn join(thread: JoinHandle<()>, end: time::Monotonic) -> Option<String> {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    while !thread.is_finished() && time::monotonic() < end {
+        std::thread::sleep(LOOK_EVERY);
+    }
+    if !thread.is_finished() {
+        tracing::error!(thread = name, "did not end before the shutdown deadline");
+        return Some(name);
+    }
+    thread.join().is_err().then(|| {
+        tracing::error!(thread = name, "panicked");
+        name
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_on_open_files_is_read_from_the_kernels_table() {
+        let table = "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\n";
+        assert_eq!(open_file_limit(table), Some(1024));
+        assert_eq!(
+            open_file_limit("Max open files  unlimited  unlimited"),
+            None
+        );
+        let real = std::fs::read_to_string("/proc/self/limits").expect("Linux");
+        assert!(open_file_limit(&real).is_some());
+    }
+}
