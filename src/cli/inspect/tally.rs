@@ -19,31 +19,40 @@ impl Count {
     }
 }
 
-/// Counts by key. Once it holds [`Tally::MOST`] keys, packets of further ones are counted together.
+/// Keys that are counted apart: some 100 MB of flows.
+const MOST: usize = 1_000_000;
+
+/// Counts by key. Once it is full, packets of further keys are counted together.
 #[derive(Debug)]
 pub(super) struct Tally<K> {
     counts: HashMap<K, Count>,
+    most: usize,
     /// Packets whose key found no room.
     pub(super) beyond: Count,
 }
 
 impl<K> Default for Tally<K> {
     fn default() -> Self {
+        Self::bounded(MOST)
+    }
+}
+
+impl<K> Tally<K> {
+    /// With room for `most` keys.
+    pub(super) fn bounded(most: usize) -> Self {
         Self {
             counts: HashMap::new(),
+            most,
             beyond: Count::default(),
         }
     }
 }
 
 impl<K: Copy + Eq + Hash + Ord> Tally<K> {
-    /// Keys that are counted apart: some 100 MB of flows.
-    pub(super) const MOST: usize = 1_000_000;
-
     pub(super) fn add(&mut self, key: K, bytes: u32) {
         if let Some(count) = self.counts.get_mut(&key) {
             count.add(bytes);
-        } else if self.counts.len() < Self::MOST {
+        } else if self.counts.len() < self.most {
             self.counts.entry(key).or_default().add(bytes);
         } else {
             self.beyond.add(bytes);
