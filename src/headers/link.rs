@@ -131,7 +131,8 @@ fn pseudo_wire(headers: &mut Headers, frame: &[u8], at: usize) {
             )
         )
     };
-    if let Some(start) = [at + CONTROL_WORD, at].iter().find(|at| familiar(at)) {
+    // Without first: what stands behind a VLAN tag would do for the type behind a control word.
+    if let Some(start) = [at, at + CONTROL_WORD].iter().find(|at| familiar(at)) {
         ethernet(headers, frame, *start);
     }
 }

@@ -55,7 +55,7 @@ static TABLE: &[Row] = &[
     row("hostile/ndpi-fuzz-2006-06-26-2594", "eth_type", &[607, 608], TYPE_ZERO),
     row("hostile/ndpi-fuzz-2020-02-16-11740", "eth_type", &[245], TYPE_ZERO),
     row("hostile/ndpi-ip_fragmented_garbage", "tcp_flags", &[1, 940],
-        "a TCP header that claims less than 20 bytes, or is cut: tshark stops before the flags"),
+        "first fragments that end within the TCP header: tshark stops before the flags"),
     row("hostile/ndpi-reasm_crash_anon", "tcp_flags", &[95],
         "a TCP header that claims 0 bytes: tshark stops before the flags"),
     row("hostile/pcapplusplus-fuzz-igmplayer",
