@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mirrortap::capfile::LinkType;
 use mirrortap::packet::DropReason;
-use mirrortap::source::replay::Ports;
+use mirrortap::packet::Ports;
 
 use crate::support::{AWS, Outcome, copy, frames, replay, replay_one, save, vxlan};
 

@@ -17,7 +17,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use mirrortap::capfile::Reader;
-use mirrortap::source::replay::{Ports, Replay};
+use mirrortap::packet::Ports;
+use mirrortap::source::replay::Replay;
 
 use crate::support::{AWS, Got, captures, replay, replay_one, save_bytes, vxlan};
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use mirrortap::capfile::encode;
 use mirrortap::capfile::{LinkType, Precision, Reader};
 use mirrortap::packet::{DropReason, Tally};
-use mirrortap::source::replay::{FileDamage, Ports, Replay};
+use mirrortap::packet::Ports;
+use mirrortap::source::replay::{FileDamage, Replay};
 use mirrortap::source::{Received, Source};
 use mirrortap::time::Timestamp;
 
@@ -93,7 +94,7 @@ impl Outcome {
 pub(crate) fn replay(paths: &[&Path], ports: Ports) -> Outcome {
     let paths = paths.iter().map(|p| p.to_path_buf()).collect();
     let mut source = Replay::open(paths, ports).unwrap();
-    assert!(source.can_wait());
+    assert!(!source.runs_away());
     let mut batch = source.new_batch(3);
     let progress = source.progress();
     let mut got: Vec<Got> = Vec::new();
