@@ -230,9 +230,10 @@ pub(crate) fn capinfos(path: &Path) -> u64 {
 
 /// Packets as tcpdump counts them.
 pub(crate) fn tcpdump(path: &Path) -> u64 {
-    run(Command::new("tcpdump").args(["-nn", "-r"]).arg(path))
-        .lines()
-        .count() as u64
+    let text = run(Command::new("tcpdump").args(["-nn", "-r"]).arg(path));
+    // Lines of a frame's bytes are indented.
+    let lines = text.lines().filter(|l| !l.starts_with(char::is_whitespace));
+    lines.count() as u64
 }
 
 pub(crate) fn run(command: &mut Command) -> String {

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mirrortap::packet::DropReason;
@@ -264,6 +266,35 @@ fn a_worker_that_outlives_the_writers_counts_what_it_holds() {
         1
     );
     assert_eq!(rig.stats.buffered(), 0);
+}
+
+#[test]
+fn at_whatever_moment_the_deadline_falls_every_packet_is_counted() {
+    for millis in 0..20 {
+        let folder = folder();
+        let mut rig = Rig::new(folder.path(), 1, true, &Config::default());
+        let (target, peer) = (target(0, settings(folder.path(), Format::Pcap)), peer(0));
+        let writers = rig.writers.take().unwrap();
+        let (to, from) = (target.clone(), peer.clone());
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let worker = std::thread::spawn(move || {
+            let mut n = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let frame = frame(n, 700);
+                // A refused packet is counted by the rig.
+                let _ = rig.keep(0, &to, &from, packet(&frame, n));
+                n += 1;
+                rig.workers[0].progress(n, n.is_multiple_of(64));
+            }
+        });
+        let report = writers.finish(Duration::from_millis(millis * 3));
+        assert_eq!(report.stuck, Vec::<String>::new());
+        stop.store(true, Ordering::Relaxed);
+        worker.join().unwrap();
+        assert!(assert_closed(&target.ledger).received > 0);
+        assert_closed(&peer.ledger);
+    }
 }
 
 #[test]
