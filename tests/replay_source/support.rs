@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use mirrortap::capfile::encode;
 use mirrortap::capfile::{LinkType, Precision, Reader};
-use mirrortap::packet::{DropReason, Tally};
 use mirrortap::packet::Ports;
+use mirrortap::packet::{DropReason, Tally};
 use mirrortap::source::replay::{FileDamage, Replay};
 use mirrortap::source::{Received, Source};
 use mirrortap::time::Timestamp;

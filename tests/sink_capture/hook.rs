@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use mirrortap::sink::Sink;
 use mirrortap::sink::capture::{Config, Report};
-use mirrortap::spool::{Format, Interval};
+use mirrortap::spool::Format;
 use mirrortap::time;
+use mirrortap::units::Interval;
 
 use crate::rig::{Rig, assert_closed, folder, frame, packet, peer, settings, target};
 
