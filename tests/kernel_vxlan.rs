@@ -243,6 +243,8 @@ fn a_kernel_vxlan_mirror_is_written_as_tcpdump_saw_it() {
             "-ni",
             "s0",
             "-U",
+            // otherwise the kernel keeps the last second's packets to itself
+            "--immediate-mode",
             "--time-stamp-precision=nano",
             "-w",
             seen.to_str().unwrap(),
