@@ -157,12 +157,6 @@ pub(crate) const FAMILIES: &[Family] = &[
     gauge("sink_buffer_bytes", "Memory in use by packets that wait for the disk.", |v| one(v.snapshot.buffer.bytes)),
     gauge("sink_buffer_limit_bytes", "Memory that packets may use while they wait for the disk.", |v| one(v.snapshot.buffer.limit_bytes)),
     gauge("sink_buffer_high_water_bytes", "The most memory that was ever in use so.", |v| one(v.snapshot.buffer.high_water_bytes)),
-    counter("sink_writer_packets", "Packets written, by writer thread.", |v| {
-        per_thread(&v.snapshot.writers, "writer", |w| (w.id, w.packets.into()))
-    }),
-    counter("sink_writer_bytes", "Bytes written to files, by writer thread.", |v| {
-        per_thread(&v.snapshot.writers, "writer", |w| (w.id, w.bytes.into()))
-    }),
     gauge("sink_writer_heartbeat_age_seconds", "Seconds since the thread last said it was alive.", |v| {
         per_thread(&v.snapshot.writers, "writer", |w| (w.id, w.heartbeat_age_seconds.into()))
     }),
@@ -171,9 +165,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     }),
     gauge("spool_open_files", "Capture files being written.", |v| one(v.snapshot.files.open)),
     counter("spool_closed_files", "Capture files published.", |v| one(v.snapshot.files.closed)),
-    counter("spool_evicted_files", "Capture files closed early to make room for another session's.", |v| one(v.snapshot.files.evicted)),
-    counter("spool_recovered_files", "Capture files repaired after a crash.", |v| one(v.snapshot.files.recovered)),
-    counter("spool_errors", "Failures to create, write, sync or rename a capture file.", |v| one(v.snapshot.files.errors)),
+    counter("spool_lost_files", "Capture files that could not be published, or that somebody removed.", |v| one(v.snapshot.files.lost)),
     counter("spool_hook_failures", "Runs of the hook command that failed.", |v| one(v.snapshot.files.hook_failures)),
 
     // config

@@ -127,10 +127,6 @@ pub struct Worker {
 pub struct Writer {
     /// Its number.
     pub id: u16,
-    /// Packets written.
-    pub packets: u64,
-    /// Bytes written to files, record headers included.
-    pub bytes: u64,
     /// Seconds since it last said it was alive.
     pub heartbeat_age_seconds: f64,
 }
@@ -153,12 +149,8 @@ pub struct Files {
     pub open: u64,
     /// Published: synced and renamed to their final name.
     pub closed: u64,
-    /// Closed before their rotation limit because too many sessions wanted a file at once.
-    pub evicted: u64,
-    /// Repaired and published after a crash.
-    pub recovered: u64,
-    /// Failures to create, write, sync or rename a file.
-    pub errors: u64,
+    /// Files that keep their hidden name because they could not be published, or that somebody removed.
+    pub lost: u64,
     /// Packets that came to the writer after its watermark, written out of order.
     pub late_packets: u64,
     /// Runs of the hook command that failed.

@@ -127,7 +127,6 @@ fn writers(pipeline: &Pipeline, now: u64) -> Vec<Writer> {
     let told = each.map(|(id, heartbeat)| Writer {
         id,
         heartbeat_age_seconds: seconds(heartbeat.age(now)),
-        ..Writer::default()
     });
     told.collect()
 }
@@ -146,10 +145,9 @@ fn files(pipeline: &Pipeline, closed: u64) -> Files {
     Files {
         open: stats.open_files.value(),
         closed,
-        errors: stats.files_lost.value(),
+        lost: stats.files_lost.value(),
         late_packets: stats.late.value(),
-        hook_failures: stats.hooks_failed.value(),
-        ..Files::default()
+        hook_failures: stats.hooks_failed.value() + stats.hooks_skipped.value(),
     }
 }
 

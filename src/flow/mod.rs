@@ -40,18 +40,83 @@ pub fn place_hash(source: IpAddr, vni: Vni) -> u64 {
 pub fn symmetric_hash(place: u64, headers: &Headers) -> u64 {
     let key = &headers.key;
     let (src, dst) = (words(key.src), words(key.dst));
-    let (sport, dport) = if headers.is_fragment() {
-        (0, 0)
-    } else {
-        (key.sport, key.dport)
-    };
+    // the pieces of a packet share addresses only: not ports, nor (behind IPv6 destination options) the protocol
+    let (proto, sport, dport) =
+        if headers.is_fragment() { (0, 0, 0) } else { (key.proto, key.sport, key.dport) };
     let a = fold(fold(src.0, src.1), u64::from(sport));
     let b = fold(fold(dst.0, dst.1), u64::from(dport));
     let both = fold(a.wrapping_add(b), a ^ b);
-    fold(place ^ u64::from(key.proto), both)
+    fold(place ^ u64::from(proto), both)
 }
 
 /// The worker of `workers` that a hash belongs to: the high bits scaled, which needs no division.
 pub fn worker_of(hash: u64, workers: u16) -> u16 {
     ((u128::from(hash) * u128::from(workers)) >> 64) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::headers::{self, FlowKey, Fragment};
+
+    fn packet(src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16) -> Headers {
+        let mut frame = Vec::new();
+        etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4(src, dst, 64)
+            .tcp(sport, dport, 0, 0)
+            .write(&mut frame, b"x")
+            .unwrap();
+        headers::walk(&frame)
+    }
+
+    fn hash(headers: &Headers) -> u64 {
+        symmetric_hash(place_hash(IpAddr::from([10, 0, 0, 1]), Vni::new(7)), headers)
+    }
+
+    #[test]
+    fn the_same_addresses_in_another_session_are_another_flow() {
+        let headers = packet([10, 0, 0, 1], [10, 0, 0, 2], 1, 2);
+        let places = [([10, 0, 0, 1], 7), ([10, 0, 0, 1], 8), ([10, 0, 0, 2], 7)];
+        let hashes = places.map(|(s, v)| symmetric_hash(place_hash(IpAddr::from(s), Vni::new(v)), &headers));
+        assert!(hashes[0] != hashes[1] && hashes[0] != hashes[2] && hashes[1] != hashes[2]);
+    }
+
+    #[test]
+    fn every_fragment_of_a_packet_meets_the_same_worker() {
+        let first = Headers {
+            fragment: Some(Fragment { offset: 0, more: true, id: 5 }),
+            ..packet([10, 0, 0, 1], [10, 0, 0, 2], 1000, 53)
+        };
+        let later = Headers {
+            key: FlowKey { sport: 0, dport: 0, ..first.key },
+            fragment: Some(Fragment { offset: 1480, more: false, id: 5 }),
+            ..first
+        };
+        assert_eq!(hash(&first), hash(&later));
+    }
+
+    #[test]
+    fn flows_spread_evenly_over_workers() {
+        for workers in [2_u16, 3, 4, 8, 16] {
+            let mut counts = vec![0_u32; usize::from(workers)];
+            for i in 0..16_000_u32 {
+                let [_, _, c, d] = i.to_be_bytes();
+                let headers = packet([10, 1, c, d], [10, 0, 0, 2], 40_000, 443);
+                counts[usize::from(worker_of(hash(&headers), workers))] += 1;
+            }
+            let fair = 16_000 / u32::from(workers);
+            assert!(counts.iter().all(|n| n.abs_diff(fair) < fair / 5), "{workers}: {counts:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn both_directions_of_a_flow_hash_alike(
+            src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16,
+        ) {
+            let there = packet(src, dst, sport, dport);
+            let back = packet(dst, src, dport, sport);
+            proptest::prop_assert_eq!(hash(&there), hash(&back));
+        }
+    }
 }
