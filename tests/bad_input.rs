@@ -233,7 +233,7 @@ fn bad_use_of_the_command_line_is_told_with_the_usual_code() {
         let out = mirrortap(args);
         assert_eq!(out.status.code(), Some(64), "{args:?}");
         assert!(
-            String::from_utf8_lossy(&out.stderr).contains("Usage"),
+            String::from_utf8_lossy(&out.stderr).contains("--help"),
             "{args:?}"
         );
     }

@@ -96,7 +96,7 @@ fn reloads_under_load_lose_nothing_and_bad_ones_are_refused() {
 #[test]
 fn a_second_signal_leaves_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let hook = "[writer]\non_close = ['sleep', '20']\n";
+    let hook = "[writer]\non_close = ['sh', '-c', 'sleep 20']\n";
     let mut sensor = Sensor::start(folder.path(), hook, &[]);
     let mut options = Options::new(SocketAddr::from(([127, 0, 0, 1], sensor.udp)));
     options.count = Some(10);

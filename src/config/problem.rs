@@ -111,16 +111,12 @@ pub(super) fn explain(message: &str) -> String {
     let known: Vec<&str> = quoted.collect();
     let near = known
         .iter()
-        .max_by(|a, b| nearness(given, a).total_cmp(&nearness(given, b)));
-    match near.filter(|k| nearness(given, k) > 0.7) {
+        .min_by_key(|k| strsim::damerau_levenshtein(given, k));
+    match near.filter(|k| strsim::damerau_levenshtein(given, k) <= 1 + given.len() / 4) {
         Some(near) => format!("unknown {what} \"{given}\"; did you mean \"{near}\"?"),
         None => format!(
             "unknown {what} \"{given}\"; known are: {}",
             known.join(", ")
         ),
     }
-}
-
-fn nearness(a: &str, b: &str) -> f64 {
-    strsim::jaro_winkler(a, b)
 }

@@ -1,8 +1,8 @@
 //! From receivers to workers: whole batches over bounded channels.
 //!
 //! Takes: an unwrapped batch. Gives: the same batch, shared, to every worker that has a packet in it. Holds: a
-//! receiver is never blocked by a worker; a packet whose worker's queue is full is counted as `queue_full`, for its
-//! session; both directions of a flow, and all fragments of a datagram, meet the same worker.
+//! worker that does not keep up holds a receiver up only as long as the source can wait (a file always, a socket until
+//! its buffer is half full); then a packet whose worker's queue is full is counted as `queue_full`, for its session; both directions of a flow, and all fragments of a datagram, meet the same worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ pub enum Parcel {
 
 /// How far apart, in order, two ticks to a worker without packets are: 5 ms of live time.
 const TICK_EVERY: u64 = Duration::from_millis(5).as_nanos() as u64;
+
+/// How long a receiver rests before it tries a full queue again.
+const REST: Duration = Duration::from_micros(100);
 
 /// The queues between receivers and workers.
 #[derive(Debug)]
@@ -88,29 +91,37 @@ impl Dispatch {
         }
     }
 
-    /// Sends a dealt batch to the workers concerned. What a full queue refuses is counted at `seats`.
-    pub fn send(&mut self, batch: &Arc<Batch>, seats: &mut Seats) {
+    /// Sends a dealt batch to the workers concerned. A full queue is waited for as long as `pressed` says that the
+    /// source can wait; then what it refuses is counted at `seats`.
+    pub fn send(
+        &mut self,
+        batch: &Arc<Batch>,
+        seats: &mut Seats,
+        mut pressed: impl FnMut() -> bool,
+    ) {
         for worker in 0..self.workers.len() {
             if batch.lot_len(worker) == 0 {
                 self.tick_worker(worker, batch.order, TICK_EVERY);
-            } else if self.offer(worker, Parcel::Batch(Arc::clone(batch)), batch.order) {
+            } else if !self.offer_batch(worker, batch, &mut pressed) {
+                self.refused.add(1);
                 refuse(batch, worker, seats);
             }
         }
     }
 
-    /// Sends a batch, waiting for room: for sources that do not run away. Gives up when a worker is gone.
-    pub fn send_waiting(&mut self, batch: &Arc<Batch>, seats: &mut Seats) {
-        for worker in 0..self.workers.len() {
-            if batch.lot_len(worker) == 0 {
-                self.tick_worker(worker, batch.order, 1);
-                continue;
-            }
-            let Some(sender) = self.workers.get(worker) else {
-                continue;
-            };
-            if sender.send(Parcel::Batch(Arc::clone(batch))).is_err() {
-                refuse(batch, worker, seats);
+    /// Whether the worker has got the batch.
+    fn offer_batch(
+        &mut self,
+        worker: usize,
+        batch: &Arc<Batch>,
+        pressed: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        loop {
+            match self.offer(worker, Parcel::Batch(Arc::clone(batch)), batch.order) {
+                Offer::Taken => return true,
+                Offer::Gone => return false,
+                Offer::Full if pressed() => return false,
+                Offer::Full => std::thread::sleep(REST),
             }
         }
     }
@@ -140,24 +151,29 @@ impl Dispatch {
         }
     }
 
-    /// Whether the queue refused.
-    fn offer(&mut self, worker: usize, parcel: Parcel, order: u64) -> bool {
+    fn offer(&mut self, worker: usize, parcel: Parcel, order: u64) -> Offer {
         let Some(sender) = self.workers.get(worker) else {
-            return true;
+            return Offer::Gone;
         };
         match sender.try_send(parcel) {
             Ok(()) => {
                 if let Some(told) = self.told.get_mut(worker) {
                     *told = order;
                 }
-                false
+                Offer::Taken
             }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.refused.add(1);
-                true
-            }
+            Err(TrySendError::Full(_)) => Offer::Full,
+            Err(TrySendError::Disconnected(_)) => Offer::Gone,
         }
     }
+}
+
+/// What became of a parcel.
+enum Offer {
+    Taken,
+    Full,
+    /// The worker has ended.
+    Gone,
 }
 
 fn refuse(batch: &Batch, worker: usize, seats: &mut Seats) {

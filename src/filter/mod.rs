@@ -3,12 +3,44 @@
 //! Takes: a parsed inner frame and its direction. Gives: a [`Verdict`]. Holds: compiled once, when the
 //! configuration is loaded; judging a packet allocates nothing and can't fail.
 
+mod amazon;
+mod bpf;
+mod caret;
+mod compile;
+mod config;
+mod error;
+mod expression;
+mod protocol;
+mod ranges;
+mod rule;
+mod table;
+
+pub use amazon::{Import, import};
+pub use bpf::{Invalid, Program};
+pub use config::{Config, Number, Numbers, RuleConfig};
+pub use error::{Error, Problem};
+pub use expression::ExpressionError;
+pub use rule::{Action, Rule};
+
+use std::path::Path;
+
 use crate::headers::Headers;
 use crate::packet::FilterReason;
+use table::Rules;
 
 /// Direction of a packet as the mirrored ENI sees it.
 #[derive(
-    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Debug,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
@@ -22,77 +54,86 @@ pub enum Direction {
     Unknown,
 }
 
+impl Direction {
+    /// The name used in configuration, metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a filter says of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Verdict {
     /// `None` keeps the packet.
     pub reject: Option<FilterReason>,
-    /// The rule that decided, as an index into [`Filter::rules`], for its hit counter.
+    /// The rule that matched first, as an index into [`Filter::rules`], for its hit counter. It is
+    /// set too when the rule accepted and the expression then refused.
     pub rule: Option<u32>,
 }
 
+impl Verdict {
+    /// Kept without a rule having been asked.
+    pub const KEEP: Self = Self {
+        reject: None,
+        rule: None,
+    };
+}
+
 /// A compiled filter. The default keeps everything.
-#[derive(Debug, Default)]
-pub struct Filter {}
-
-/// Configuration.
-#[derive(Clone, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct Config {}
-
-/// A rule.
-#[derive(Debug)]
-pub struct Rule {
-    /// x
-    pub number: u32,
-    /// x
-    pub direction: Direction,
-    /// x
-    pub action: Direction,
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// `None` where there are no rules, so that nothing is rejected for want of one.
+    rules: Option<Rules>,
+    program: Option<Program>,
 }
-impl Direction {
-    /// x
-    pub fn name(&self) -> &'static str {
-        ""
-    }
-}
-
-/// A problem.
-#[derive(Debug, thiserror::Error)]
-#[error("problem")]
-pub struct Error;
 
 impl Filter {
-    /// Compiles.
-    pub fn compile(_: &Config, _: &std::path::Path) -> Result<Self, Vec<Error>> {
-        Ok(Self {})
-    }
-
-    /// Rules.
-    pub fn rules(&self) -> &[Rule] {
-        &[]
-    }
-
-    /// Whether everything is kept.
+    /// Whether every packet is kept, so that a caller need not ask.
     pub fn keeps_everything(&self) -> bool {
-        true
+        self.rules.is_none() && self.program.is_none()
     }
 
-    /// Whether the direction matters.
+    /// Compiles what is configured; `base` is where a relative `file` starts.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn compile(config: &Config, base: &Path) -> Result<Self, Vec<Error>> {
+        compile::compile(config, base)
+    }
+
+    /// Whether a packet's direction matters.
     pub fn needs_direction(&self) -> bool {
-        false
+        self.rules.is_some()
     }
 
-    /// Judges a frame. `wire_len` is the length that the packet had on the wire.
+    /// The rules: ingress before egress, ascending by number. [`Verdict::rule`] is an index into them.
+    pub fn rules(&self) -> &[Rule] {
+        self.rules.as_ref().map_or(&[], Rules::list)
+    }
+
+    /// Judges a frame: rules first, then the expression; both must accept. `wire_len` is the
+    /// length that the packet had on the wire, which `len`, `greater` and `less` look at.
     pub fn judge(
         &self,
-        _frame: &[u8],
-        _headers: &Headers,
-        _wire_len: u32,
-        _direction: Direction,
+        frame: &[u8],
+        headers: &Headers,
+        wire_len: u32,
+        direction: Direction,
     ) -> Verdict {
-        Verdict {
-            reject: None,
-            rule: None,
+        let mut verdict = match &self.rules {
+            Some(rules) => rules.judge(headers, direction),
+            None => Verdict::KEEP,
+        };
+        if verdict.reject.is_none()
+            && let Some(program) = &self.program
+            && !program.accepts(frame, wire_len)
+        {
+            verdict.reject = Some(FilterReason::Expression);
         }
+        verdict
     }
 }

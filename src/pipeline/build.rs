@@ -4,16 +4,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crossbeam_channel::{Receiver, Sender};
+
 use crate::config::Config;
-use crate::dispatch::{self, Dispatch};
+use crate::dispatch::{self, Dispatch, Parcel};
+use crate::packet::Ports;
 use crate::pipeline::{Layout, Pipeline, Stage};
-use crate::receiver::{self, Receiver};
+use crate::receiver;
 use crate::session::{self, Keep, Seats, Table};
 use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
 use crate::source::{Source, udp};
 use crate::sys::affinity;
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
 /// Why a pipeline can't start.
 #[derive(Debug, thiserror::Error)]
@@ -129,48 +132,19 @@ fn start(
     };
     let (sinks, writers) = capture::start(&config.writer, &setup)?;
     let queues = dispatch::queues(layout.workers, feeds.len() * receiver::BATCHES);
-    let receivers = feeds.len();
     let watched = queues.receivers.clone();
-    let mut workers = Vec::new();
-    for (id, (queue, sink)) in queues.receivers.into_iter().zip(sinks).enumerate() {
-        let sink: Box<dyn Sink> = Box::new(sink);
-        let worker = Worker::new(
-            id,
-            queue,
-            receivers,
-            Seats::new(Arc::clone(&table)),
-            sink,
-            !live,
-        );
-        let counters = worker.counters();
-        workers.push(stage(
-            format!("worker-{id}"),
-            layout.worker_core(id),
-            counters,
-            || worker.run(),
-        )?);
-    }
     let shared = Arc::new(receiver::Shared::default());
-    let mut stages = Vec::new();
-    for (id, Fed { source, core }) in (0_u16..).zip(feeds) {
-        let dispatch = Dispatch::new(id, queues.senders.clone());
-        let seats = Seats::new(Arc::clone(&table));
-        let receiver = Receiver::new(
-            id,
-            source,
-            config.ports(),
-            dispatch,
-            seats,
-            Arc::clone(&shared),
-        );
-        let counters = receiver.counters();
-        stages.push(stage(format!("receiver-{id}"), core, counters, || {
-            receiver.run()
-        })?);
-    }
+    let joints = Joints {
+        table: &table,
+        layout: &layout,
+        ports: config.ports(),
+        live,
+    };
+    let workers = joints.workers(queues.receivers, sinks, feeds.len())?;
+    let receivers = joints.receivers(feeds, &queues.senders, &shared)?;
     Ok(Pipeline {
         table,
-        receivers: stages,
+        receivers,
         workers,
         queues: watched,
         sockets: Vec::new(),
@@ -180,6 +154,54 @@ fn start(
         writers: Mutex::new(Some(writers)),
         shared,
     })
+}
+
+/// What the threads of the packet path are joined with.
+struct Joints<'a> {
+    table: &'a Arc<Table>,
+    layout: &'a Layout,
+    ports: Ports,
+    live: bool,
+}
+
+impl Joints<'_> {
+    fn seats(&self) -> Seats {
+        Seats::new(Arc::clone(self.table))
+    }
+
+    fn workers(
+        &self,
+        queues: Vec<Receiver<Parcel>>,
+        sinks: Vec<capture::Capture>,
+        receivers: usize,
+    ) -> Result<Vec<Stage<worker::Counters>>, Error> {
+        let each = queues.into_iter().zip(sinks).enumerate();
+        let started = each.map(|(id, (queue, sink))| {
+            let sink: Box<dyn Sink> = Box::new(sink);
+            let worker = Worker::new(id, queue, receivers, self.seats(), sink, !self.live);
+            let counters = worker.counters();
+            let core = self.layout.worker_core(id);
+            stage(format!("worker-{id}"), core, counters, || worker.run())
+        });
+        started.collect()
+    }
+
+    fn receivers(
+        &self,
+        feeds: Vec<Fed>,
+        workers: &[Sender<Parcel>],
+        shared: &Arc<receiver::Shared>,
+    ) -> Result<Vec<Stage<receiver::Counters>>, Error> {
+        let started = (0_u16..).zip(feeds).map(|(id, Fed { source, core })| {
+            let dispatch = Dispatch::new(id, workers.to_vec());
+            let shared = Arc::clone(shared);
+            let receiver =
+                receiver::Receiver::new(id, source, self.ports, dispatch, self.seats(), shared);
+            let counters = receiver.counters();
+            stage(format!("receiver-{id}"), core, counters, || receiver.run())
+        });
+        started.collect()
+    }
 }
 
 /// Starts a thread of the packet path, on its core if it has one.

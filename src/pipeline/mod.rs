@@ -149,6 +149,8 @@ impl Pipeline {
             let ended = writers.finish(left);
             if !ended.stuck.is_empty() {
                 tracing::error!(threads = ?ended.stuck, "The deadline passed before these threads had ended.");
+                // what they hold will not be written by this process
+                self.table.give_up();
             }
         }
         Report::of(self)

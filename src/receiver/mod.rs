@@ -152,11 +152,12 @@ impl Receiver {
         self.dispatch.deal(batch);
         self.shared.activity.fetch_add(1, Ordering::Relaxed);
         if let Some(batch) = self.pool.get(place) {
-            if self.source.runs_away() {
-                self.dispatch.send(batch, &mut self.seats);
-            } else {
-                self.dispatch.send_waiting(batch, &mut self.seats);
-            }
+            let source = &mut self.source;
+            let heartbeat = &self.counters.heartbeat;
+            self.dispatch.send(batch, &mut self.seats, || {
+                heartbeat.beat(time::monotonic().nanos());
+                source.under_pressure()
+            });
         }
         self.seats.publish();
         Ok(Received::Some)

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 
 use crate::filter::Filter;
 use crate::metrics::Counter;
-use crate::packet::{Endpoint, Ledger, Packet, Peer, Tally, Vni};
+use crate::packet::{DropReason, Endpoint, Ledger, Packet, Peer, Tally, Vni};
 use crate::session::{Learner, Session, Snapshot, Unknown};
 use crate::spool::{Settings, Target};
 
@@ -170,6 +170,15 @@ impl Table {
             .collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
+    }
+
+    /// Counts what is still on its way in every session as dropped (`shutdown`): for the very end, when a thread is
+    /// stuck and will not count it.
+    pub fn give_up(&self) {
+        for (_, ledger) in self.lock().keep.ledgers.values() {
+            let left = ledger.read().in_flight().max(0);
+            ledger.add_dropped(DropReason::Shutdown, left as u64);
+        }
     }
 
     /// Every peer met so far.

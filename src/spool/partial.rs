@@ -188,7 +188,7 @@ impl Partial {
 
     /// Removes it: nothing in it is worth keeping.
     pub fn discard(self) {
-        // A hidden file that cannot be removed is found by `recover`.
+        // A file that cannot be removed stays hidden: nobody takes it for a capture.
         let _ = fs::remove_file(&self.path);
     }
 

@@ -21,11 +21,18 @@ pub struct Sealed {
     /// The hidden name that it has: made from `name` when the file was, and not changed since.
     partial: PathBuf,
     len: u64,
+    /// The name that it got, by an attempt that failed later on.
+    claimed: Option<PathBuf>,
 }
 
 impl Sealed {
     pub(crate) fn new(name: Name, partial: PathBuf, len: u64) -> Self {
-        Self { name, partial, len }
+        Self {
+            name,
+            partial,
+            len,
+            claimed: None,
+        }
     }
 
     /// Where the hidden file is.
@@ -45,21 +52,32 @@ impl Sealed {
     /// [`Error::Sync`] when the bytes may not be on the disk, [`Error::Publish`] when the name
     /// could not be given.
     pub fn publish(&mut self) -> Result<PathBuf, Error> {
-        let partial = self.partial.clone();
-        self.sync(&partial).map_err(|source| Error::Sync {
-            path: partial.clone(),
-            source,
-        })?;
-        let failed = |source| Error::Publish {
-            path: partial.clone(),
-            source,
+        let path = match self.claimed.take() {
+            Some(path) => path,
+            None => self.sync_and_claim()?,
         };
-        let path = self.claim(&partial).map_err(failed)?;
+        self.claimed = Some(path.clone());
+        remove_if_there(&self.partial).map_err(|source| self.failed(source))?;
         sync_directory(self.name.directory()).map_err(|source| Error::Sync {
             path: self.name.directory().to_owned(),
             source,
         })?;
         Ok(path)
+    }
+
+    fn sync_and_claim(&mut self) -> Result<PathBuf, Error> {
+        self.sync(&self.partial).map_err(|source| Error::Sync {
+            path: self.partial.clone(),
+            source,
+        })?;
+        self.claim().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        Error::Publish {
+            path: self.partial.clone(),
+            source,
+        }
     }
 
     /// Cuts off what a failed write may have left, and waits until the rest is on the disk.
@@ -71,10 +89,10 @@ impl Sealed {
         file.sync_all()
     }
 
-    fn claim(&mut self, partial: &Path) -> io::Result<PathBuf> {
+    fn claim(&mut self) -> io::Result<PathBuf> {
         for _ in 0..TRIES {
             let path = self.name.published();
-            match give_name(partial, &path) {
+            match give_name(&self.partial, &path) {
                 Ok(()) => return Ok(path),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.name.bump(),
                 Err(e) => return Err(e),
@@ -88,7 +106,7 @@ impl Sealed {
 /// name is reserved by an empty file of our own, made with `O_EXCL`, which the rename then replaces.
 fn give_name(partial: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(partial, path) {
-        Ok(()) => fs::remove_file(partial),
+        Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(e),
         Err(_) => reserve_and_rename(partial, path),
@@ -101,6 +119,13 @@ fn reserve_and_rename(partial: &Path, path: &Path) -> io::Result<()> {
         // The reservation is ours and empty.
         let _ = fs::remove_file(path);
     })
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {

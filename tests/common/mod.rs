@@ -422,6 +422,10 @@ pub fn assert_wrapped_round_trip(capture: &Path) {
         .unwrap();
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
     let (before, damage) = readable_packets(capture);
+    if said.contains("holds no packet that can be wrapped") {
+        assert!(before.is_empty() || !is_ethernet(capture), "{name}: {said}");
+        return;
+    }
     assert_eq!(run.status.success(), damage.is_none(), "{name}: {said}");
     let text = String::from_utf8_lossy(&run.stdout).into_owned();
     let report: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
@@ -445,10 +449,26 @@ pub fn assert_wrapped_round_trip(capture: &Path) {
         return assert_eq!(after.len() as u64 + skipped, before.len() as u64, "{name}");
     }
     for (n, (a, b)) in before.iter().zip(&after).enumerate() {
-        assert_eq!(a.data, b.data, "{name}: bytes of packet {}", n + 1);
-        assert_eq!(a.nanos, b.nanos, "{name}: time of packet {}", n + 1);
+        // a UDP datagram holds no more
+        let whole = a.data.len().min(MOST);
+        assert!(
+            a.data[..whole] == b.data,
+            "{name}: bytes of packet {}",
+            n + 1
+        );
+        // pcap has 32 bits for seconds: until 2106
+        let last = u64::from(u32::MAX) * 1_000_000_000;
+        let time = if a.nanos >= last + 1_000_000_000 {
+            last
+        } else {
+            a.nanos
+        };
+        assert_eq!(time, b.nanos, "{name}: time of packet {}", n + 1);
     }
 }
+
+/// The longest frame that VXLAN over IPv4 can carry: 65,535 less IP, UDP and VXLAN headers.
+const MOST: usize = 65_535 - 20 - 8 - 8;
 
 fn is_ethernet(capture: &Path) -> bool {
     let mut reader = Reader::open(capture).unwrap();

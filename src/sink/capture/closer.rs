@@ -122,11 +122,11 @@ impl Closer {
     }
 
     fn fail(&mut self, job: Job, error: &Error) {
+        self.stats
+            .trouble(Place::Closer(self.number), error.to_string());
         if is_final(error) || self.retries.len() >= MOST_RETRIES {
             return self.give_up(&job, &error.to_string());
         }
-        self.stats
-            .trouble(Place::Closer(self.number), error.to_string());
         self.retries.push_back(job);
     }
 

@@ -12,15 +12,15 @@ use std::time::Duration;
 
 use crossbeam_channel::{SendTimeoutError, Sender};
 
-use crate::packet::{DropReason, Peer};
+use crate::packet::DropReason;
 use crate::sink::capture::closed::Cause;
 use crate::sink::capture::closer::Job;
-use crate::sink::capture::intake::Shared;
 use crate::sink::capture::peers::Peers;
 use crate::sink::capture::plan::{Outcome, Plan};
 use crate::sink::capture::queue::{Heap, Stretch};
 use crate::sink::capture::run::Mark;
 use crate::sink::capture::series::{self, Current, Series};
+use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::{Place, Stats};
 use crate::spool::{Error, Partial};
 use crate::time;
@@ -68,11 +68,6 @@ impl Desk {
             block: Vec::new(),
             failing: BTreeSet::new(),
         }
-    }
-
-    /// Takes note of a peer.
-    pub(super) fn meet(&mut self, peer: Arc<Peer>) {
-        self.peers.meet(peer);
     }
 
     /// Writes what is settled of a series.
@@ -170,7 +165,7 @@ impl Desk {
             return false;
         };
         let slot = current.slots.find(mark.peer).unwrap_or_else(|| {
-            let peer = self.peers.get(mark.peer).cloned();
+            let peer = self.peers.get(mark.peer, &self.shared.peers).cloned();
             series::interface(&mut self.block, peer.as_ref(), settings);
             self.plan.lead(&self.block, current.slots.len());
             self.block.clear();
@@ -193,7 +188,8 @@ impl Desk {
             return;
         };
         if current.slots.find(mark.peer).is_none() {
-            series::interface(&mut self.block, self.peers.get(mark.peer), settings);
+            let peer = self.peers.get(mark.peer, &self.shared.peers);
+            series::interface(&mut self.block, peer, settings);
         }
         let lead = self.block.len();
         self.block.clear();
@@ -308,9 +304,7 @@ impl Desk {
 
     fn lose(&self, series: &Series, mark: &Mark, reason: DropReason) {
         series.target.ledger.add_dropped(reason, 1);
-        if let Some(peer) = self.peers.get(mark.peer) {
-            peer.ledger.add_dropped(reason, 1);
-        }
+        self.shared.blame(mark, reason);
     }
 
     /// Between two writes: shows that the thread is alive, and stops when the time is up.

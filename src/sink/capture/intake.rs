@@ -9,65 +9,23 @@
 //! was sent, and a writer reads it before it empties its channel. A worker that keeps nothing sends nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use crossbeam_utils::CachePadded;
 
 use crate::packet::{DropReason, Peer};
-use crate::sink::capture::pool::{LARGEST, Pool, class_for};
+use crate::sink::capture::pool::{LARGEST, class_for};
 use crate::sink::capture::run::{Bundle, RECORD_ROOM, Run};
+use crate::sink::capture::shared::Shared;
 use crate::sink::{Kept, Sink};
 use crate::spool::Target;
 use crate::time::{self, Monotonic};
-
-/// A bundle is sent when so many bytes are open (less when the budget is small).
-const SEND_AT: usize = 256 << 10;
 
 /// The longest that a packet waits here while the worker goes on.
 const SEND_AFTER: Duration = Duration::from_millis(50);
 
 /// The same when the worker is about to sleep: long enough to gather a few packets of a slow flow.
 const SEND_AFTER_IDLE: Duration = Duration::from_millis(10);
-
-/// What all workers and writers share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) pool: Pool,
-    /// By worker: no record below this order is still to be sent.
-    watermarks: Vec<CachePadded<AtomicU64>>,
-    send_at: usize,
-}
-
-impl Shared {
-    pub(super) fn new(buffer: u64, workers: usize) -> Self {
-        let share = usize::try_from(buffer).unwrap_or(usize::MAX) / (8 * workers.max(1));
-        Self {
-            pool: Pool::new(buffer),
-            watermarks: (0..workers).map(|_| CachePadded::default()).collect(),
-            send_at: SEND_AT.min(share),
-        }
-    }
-
-    /// No worker will send a record below this.
-    pub(super) fn watermark(&self) -> u64 {
-        let told = self.watermarks.iter().map(|w| w.load(Ordering::Acquire));
-        told.min().unwrap_or(u64::MAX)
-    }
-
-    /// Bytes that are worth a write.
-    pub(super) fn chunk(&self) -> usize {
-        self.send_at
-    }
-}
-
-/// A peer, and which writers know it.
-#[derive(Debug)]
-struct Acquaintance {
-    peer: Arc<Peer>,
-    writers: u64,
-}
 
 /// One worker's side of the capture sink. When it is dropped, what it holds is sent.
 #[derive(Debug)]
@@ -81,10 +39,8 @@ pub struct Capture {
     open: Vec<u32>,
     /// By [`Target::id`]: the class of buffer that its last run needed.
     hints: Vec<u8>,
-    /// By [`Peer::id`].
-    peers: Vec<Option<Acquaintance>>,
-    /// By writer: peers to introduce with the next bundle.
-    introduce: Vec<Vec<Arc<Peer>>>,
+    /// By [`Peer::id`]: whether it is in the register.
+    met: Vec<bool>,
     /// Bytes in open runs.
     held: usize,
     /// Lowest order in open runs.
@@ -101,13 +57,12 @@ impl Capture {
     pub(super) fn new(worker: u16, shared: Arc<Shared>, writers: Vec<Sender<Bundle>>) -> Self {
         Self {
             worker,
-            introduce: vec![Vec::new(); writers.len()],
             shared,
             writers,
             runs: Vec::new(),
             open: Vec::new(),
             hints: Vec::new(),
-            peers: Vec::new(),
+            met: Vec::new(),
             held: 0,
             oldest: u64::MAX,
             since: None,
@@ -165,24 +120,15 @@ impl Capture {
         self.open(target, bytes)
     }
 
-    /// Sees to it that the writer of `target` knows `peer`.
-    fn introduce(&mut self, target: &Target, peer: &Arc<Peer>) {
-        let (index, writer) = (peer.id as usize, target.id as usize % self.writers.len());
-        if index >= self.peers.len() {
-            self.peers.resize_with(index + 1, || None);
+    /// Sees to it that writers find `peer`.
+    fn meet(&mut self, peer: &Arc<Peer>) {
+        let index = peer.id as usize;
+        if index >= self.met.len() {
+            self.met.resize(index + 1, false);
         }
-        let Some(slot) = self.peers.get_mut(index) else {
-            return;
-        };
-        let known = slot.get_or_insert_with(|| Acquaintance {
-            peer: Arc::clone(peer),
-            writers: 0,
-        });
-        if known.writers & 1 << writer == 0 {
-            known.writers |= 1 << writer;
-            if let Some(list) = self.introduce.get_mut(writer) {
-                list.push(Arc::clone(peer));
-            }
+        if let Some(met) = self.met.get_mut(index).filter(|met| !**met) {
+            *met = true;
+            self.shared.peers.meet(peer);
         }
     }
 
@@ -215,43 +161,22 @@ impl Capture {
         collected
     }
 
-    fn send_to(&mut self, writer: usize, runs: Vec<Run>) {
-        let peers = self.introduce.get_mut(writer).map(std::mem::take);
+    fn send_to(&self, writer: usize, runs: Vec<Run>) {
         let bundle = Bundle {
             worker: self.worker,
             runs,
-            peers: peers.unwrap_or_default(),
+            shared: Arc::clone(&self.shared),
         };
-        let Some(sender) = self.writers.get(writer) else {
-            return;
-        };
-        if let Err(refused) = sender.send(bundle) {
-            self.lose(refused.into_inner().runs);
-        }
-    }
-
-    /// The writer has gone: the shutdown deadline has passed.
-    fn lose(&self, runs: Vec<Run>) {
-        for run in runs {
-            let marks = &run.buffer.marks;
-            run.target
-                .ledger
-                .add_dropped(DropReason::Shutdown, marks.len() as u64);
-            for mark in marks {
-                if let Some(Some(known)) = self.peers.get(mark.peer as usize) {
-                    known.peer.ledger.add_dropped(DropReason::Shutdown, 1);
-                }
-            }
-            self.shared.pool.give(run.buffer);
+        if let Some(sender) = self.writers.get(writer) {
+            // A writer that has gone leaves the bundle to count itself.
+            let _ = sender.send(bundle);
         }
     }
 
     fn tell(&mut self, watermark: u64) {
         if watermark > self.told {
             self.told = watermark;
-            if let Some(mine) = self.shared.watermarks.get(usize::from(self.worker)) {
-                mine.store(watermark, Ordering::Release);
-            }
+            self.shared.tell(self.worker, watermark);
         }
     }
 
@@ -277,8 +202,8 @@ impl Sink for Capture {
         let len = run.push(peer.id, &packet);
         self.held += len;
         self.oldest = self.oldest.min(packet.order);
-        self.introduce(target, peer);
-        if self.held >= self.shared.send_at {
+        self.meet(peer);
+        if self.held >= self.shared.chunk() {
             self.send();
         }
         Ok(())
@@ -296,5 +221,96 @@ impl Drop for Capture {
     fn drop(&mut self) {
         self.send();
         self.tell(u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{Receiver, unbounded};
+
+    use super::*;
+    use crate::sink::capture::tests::{peer, target};
+    use crate::time::Timestamp;
+
+    fn capture(buffer: u64) -> (Capture, Receiver<Bundle>, Arc<Shared>) {
+        let shared = Arc::new(Shared::new(buffer, 1));
+        let (sender, receiver) = unbounded();
+        (
+            Capture::new(0, Arc::clone(&shared), vec![sender]),
+            receiver,
+            shared,
+        )
+    }
+
+    fn kept(frame: &[u8], order: u64) -> Kept<'_> {
+        Kept {
+            frame,
+            origlen: frame.len() as u32,
+            time: Timestamp::from_nanos(order),
+            order,
+        }
+    }
+
+    fn give_back(mut bundle: Bundle, pool: &crate::sink::capture::pool::Pool) -> usize {
+        let runs = std::mem::take(&mut bundle.runs);
+        let bytes = runs.iter().map(|r| r.buffer.bytes.len()).sum();
+        runs.into_iter().for_each(|run| pool.give(run.buffer));
+        bytes
+    }
+
+    #[test]
+    fn a_steady_flow_sends_large_bundles_and_allocates_no_more_buffers() {
+        let (mut capture, bundles, shared) = capture(64 << 20);
+        let (targets, peer, frame) = ([target(0), target(1)], peer(0), [7; 700]);
+        let (mut made, mut sent, mut bytes) = (0, 0, 0);
+        for n in 0..40_000 {
+            let to = &targets[usize::from(n % 10 == 0)];
+            capture
+                .keep(to, &peer, kept(&frame, n))
+                .expect("there is room");
+            capture.progress(n + 1, false);
+            for bundle in bundles.try_iter() {
+                (sent, bytes) = (sent + 1, bytes + give_back(bundle, &shared.pool));
+            }
+            if n == 10_000 {
+                made = shared.pool.made();
+            }
+        }
+        assert!((2..20).contains(&made), "{made} buffers");
+        assert_eq!(shared.pool.made(), made);
+        assert!(bytes / sent > 64 << 10, "{bytes} bytes in {sent} bundles");
+    }
+
+    #[test]
+    fn a_watermark_never_passes_a_packet_that_was_not_sent() {
+        let (mut capture, bundles, shared) = capture(64 << 20);
+        capture.progress(5, false);
+        assert_eq!(
+            shared.watermark(),
+            5,
+            "without packets it is passed on as it is"
+        );
+        capture
+            .keep(&target(0), &peer(0), kept(&[0; 60], 8))
+            .expect("there is room");
+        capture.progress(100, false);
+        assert_eq!((shared.watermark(), bundles.len()), (8, 0));
+        std::thread::sleep(SEND_AFTER_IDLE);
+        capture.progress(100, true);
+        assert_eq!((shared.watermark(), bundles.len()), (100, 1));
+        drop(capture);
+        assert_eq!((shared.watermark(), bundles.len()), (u64::MAX, 1));
+    }
+
+    #[test]
+    fn a_packet_of_a_busy_worker_is_sent_in_time() {
+        let (mut capture, bundles, _) = capture(64 << 20);
+        capture
+            .keep(&target(0), &peer(0), kept(&[0; 60], 8))
+            .expect("there is room");
+        capture.progress(9, false);
+        std::thread::sleep(SEND_AFTER);
+        capture.progress(10, false);
+        assert_eq!(bundles.len(), 1);
     }
 }

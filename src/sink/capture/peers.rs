@@ -1,10 +1,10 @@
 //! What a writer knows of the peers, and which of them a file has met.
 //!
-//! Takes: peers as the workers introduce them. Gives: [`Peers`] (by id, with what files have already told
-//! of their ledgers) and [`Slots`] (those of one file, in the order of their first packet: the interfaces of a
+//! Takes: peers as the workers meet them. Gives: [`Register`] (all of them, shared), [`Peers`] (a
+//! writer's own, with what files have already told of their ledgers) and [`Slots`] (those of one file, in the order of their first packet: the interfaces of a
 //! pcapng file). Holds: over all files of a peer, the statistics told add up to its ledger.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use hashbrown::HashMap;
 
@@ -43,25 +43,49 @@ impl Told {
     }
 }
 
-/// All peers that a writer has heard of, by id.
+/// All peers that any worker has met, by id. A worker locks it when it meets a peer for the first
+/// time, a writer likewise; never for a packet.
+#[derive(Debug, Default)]
+pub(super) struct Register(RwLock<Vec<Option<Arc<Peer>>>>);
+
+impl Register {
+    /// Takes note of a peer.
+    pub(super) fn meet(&self, peer: &Arc<Peer>) {
+        let (mut list, index) = (
+            self.0.write().unwrap_or_else(PoisonError::into_inner),
+            peer.id,
+        );
+        place(&mut list, index).get_or_insert_with(|| Arc::clone(peer));
+    }
+
+    /// The peer with this id.
+    pub(super) fn get(&self, id: u32) -> Option<Arc<Peer>> {
+        let list = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        list.get(id as usize)?.clone()
+    }
+}
+
+/// The place of number `id` in a list that grows to have one.
+fn place<T>(list: &mut Vec<Option<T>>, id: u32) -> &mut Option<T> {
+    let index = id as usize;
+    if index >= list.len() {
+        list.resize_with(index + 1, || None);
+    }
+    &mut list[index]
+}
+
+/// The peers that a writer has to do with, by id.
 #[derive(Debug, Default)]
 pub(super) struct Peers(Vec<Option<(Arc<Peer>, Told)>>);
 
 impl Peers {
-    /// Takes note of a peer.
-    pub(super) fn meet(&mut self, peer: Arc<Peer>) {
-        let index = peer.id as usize;
-        if index >= self.0.len() {
-            self.0.resize_with(index + 1, || None);
-        }
-        if let Some(place) = self.0.get_mut(index) {
-            place.get_or_insert_with(|| (peer, Told::default()));
-        }
-    }
-
     /// The peer with this id.
-    pub(super) fn get(&self, id: u32) -> Option<&Arc<Peer>> {
-        self.0.get(id as usize)?.as_ref().map(|(peer, _)| peer)
+    pub(super) fn get(&mut self, id: u32, register: &Register) -> Option<&Arc<Peer>> {
+        let place = place(&mut self.0, id);
+        if place.is_none() {
+            *place = register.get(id).map(|peer| (peer, Told::default()));
+        }
+        place.as_ref().map(|(peer, _)| peer)
     }
 
     /// What happened to a peer's packets since the last time that this was asked.
@@ -174,8 +198,10 @@ mod tests {
 
     #[test]
     fn the_news_of_a_peer_add_up_to_its_ledger() {
-        let (mut peers, one) = (Peers::default(), peer(3));
-        peers.meet(Arc::clone(&one));
+        let (mut peers, register, one) = (Peers::default(), Register::default(), peer(3));
+        register.meet(&one);
+        assert_eq!(peers.get(3, &register).map(|p| p.id), Some(3));
+        assert!(peers.get(4, &register).is_none());
         let mut tally = Tally::default();
         (0..3).for_each(|_| tally.receive(60));
         tally.drop(DropReason::WriteFailed);

@@ -8,7 +8,7 @@
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::metrics::Gauge;
+use crate::metrics::{Counter, Gauge};
 use crate::sink::capture::run::Mark;
 
 /// Sizes of buffers, by class. A session that sends little holds little.
@@ -73,6 +73,8 @@ pub(super) struct Pool {
     limit: u64,
     used: Gauge,
     high: Gauge,
+    /// Buffers that had to be allocated.
+    made: Counter,
     shelves: Vec<(Sender<Buffer>, Receiver<Buffer>)>,
 }
 
@@ -87,6 +89,7 @@ impl Pool {
             limit,
             used: Gauge::new(),
             high: Gauge::new(),
+            made: Counter::new(),
             shelves: (0..=LARGEST).map(shelf).collect(),
         }
     }
@@ -101,7 +104,10 @@ impl Pool {
         }
         self.high.raise(used);
         let shelved = self.shelves.get(usize::from(class))?.1.try_recv();
-        Some(shelved.unwrap_or_else(|_| Buffer::new(class)))
+        Some(shelved.unwrap_or_else(|_| {
+            self.made.add(1);
+            Buffer::new(class)
+        }))
     }
 
     /// Takes a buffer back and gives what it counted for to the next taker.
@@ -123,6 +129,11 @@ impl Pool {
     /// The most that was ever out.
     pub(super) fn high(&self) -> u64 {
         self.high.value()
+    }
+
+    /// How many buffers were ever allocated: it stands still once enough are in circulation.
+    pub(super) fn made(&self) -> u64 {
+        self.made.value()
     }
 
     /// The budget.

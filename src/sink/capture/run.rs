@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use crate::capfile::{Format, PCAPNG_INTERFACE_OFFSET, encode};
-use crate::packet::Peer;
+use crate::packet::DropReason;
 use crate::sink::Kept;
 use crate::sink::capture::pool::Buffer;
+use crate::sink::capture::shared::Shared;
 use crate::spool::Target;
 use crate::time::Timestamp;
 
@@ -122,13 +123,28 @@ impl Run {
     }
 }
 
-/// What a worker sends to a writer at once.
+/// What a worker sends to a writer at once. One that nobody takes, because the writer has gone, counts
+/// its packets as lost to the shutdown, wherever it is dropped.
 #[derive(Debug)]
 pub(super) struct Bundle {
     /// Which worker.
     pub(super) worker: u16,
     /// Its runs for sessions of that writer.
     pub(super) runs: Vec<Run>,
-    /// Peers that this writer has not heard of from this worker.
-    pub(super) peers: Vec<Arc<Peer>>,
+    /// Where they are counted when nobody takes them.
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        for run in self.runs.drain(..) {
+            let marks = &run.buffer.marks;
+            let ledger = &run.target.ledger;
+            ledger.add_dropped(DropReason::Shutdown, marks.len() as u64);
+            for mark in marks {
+                self.shared.blame(mark, DropReason::Shutdown);
+            }
+            self.shared.pool.give(run.buffer);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::metrics::{Counter, Gauge, Heartbeat};
 use crate::sink::capture::closed::{Closed, Files};
-use crate::sink::capture::intake::Shared;
+use crate::sink::capture::shared::Shared;
 use crate::time::{self, Monotonic, Timestamp};
 
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -106,6 +106,11 @@ impl Stats {
     /// What it may be at most: `buffer` of the configuration.
     pub fn buffer_limit(&self) -> u64 {
         self.shared.pool.limit()
+    }
+
+    /// How many buffers were allocated since the start; it stands still in a steady flow.
+    pub fn buffers_made(&self) -> u64 {
+        self.shared.pool.made()
     }
 
     /// The finished files.

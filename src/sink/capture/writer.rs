@@ -40,9 +40,6 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// How many folders of failing sessions are probed at a time.
 const PROBED: usize = 8;
 
-/// After the deadline, workers that are still alive are listened to for so long.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-
 /// How a writer goes about it.
 #[derive(Clone, Debug)]
 pub(super) struct Manner {
@@ -144,13 +141,9 @@ impl Writer {
         self.agenda.nap(now, wall, longest)
     }
 
-    fn accept(&mut self, bundle: Bundle) {
-        bundle
-            .peers
-            .into_iter()
-            .for_each(|peer| self.desk.meet(peer));
+    fn accept(&mut self, mut bundle: Bundle) {
         let deadline = time::monotonic().plus(self.manner.flush_interval);
-        for run in bundle.runs {
+        for run in std::mem::take(&mut bundle.runs) {
             self.enqueue(run, bundle.worker, deadline);
         }
     }
@@ -386,14 +379,11 @@ impl Writer {
         self.desk.stats.beat(self.desk.number, time::monotonic());
     }
 
-    /// Takes what is still in the channel; after the deadline also what workers say on their way out.
+    /// Takes what is still in the channel. What workers that outlive the deadline send later counts
+    /// itself, see [`Bundle`].
     fn listen(&mut self) {
-        let until = time::monotonic().plus(LAST_WORDS);
-        loop {
-            match self.bundles.recv_timeout(until.since(time::monotonic())) {
-                Ok(bundle) => self.accept(bundle),
-                Err(_) => return,
-            }
+        while let Ok(bundle) = self.bundles.try_recv() {
+            self.accept(bundle);
         }
     }
 }

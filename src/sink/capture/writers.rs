@@ -16,9 +16,10 @@ use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
 use crate::sink::capture::desk::Desk;
 use crate::sink::capture::hook::{Hook, HookQueue};
-use crate::sink::capture::intake::{Capture, Shared};
+use crate::sink::capture::intake::Capture;
 use crate::sink::capture::probe::probe;
 use crate::sink::capture::run::Bundle;
+use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::Stats;
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool;
@@ -37,7 +38,7 @@ const OTHER_FILES: usize = 128;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A thread that counts what it could not write gets so long beyond its deadline.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What is known only when the program is put together.
 #[derive(Clone, Debug)]

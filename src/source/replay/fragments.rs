@@ -233,3 +233,140 @@ fn place(buffer: &mut IpDefragBuf, fragment: &Fragment<'_>) -> bool {
     let offset = IpFragOffset::try_new(fragment.offset / 8);
     offset.is_ok_and(|offset| buffer.add(offset, fragment.more, fragment.bytes).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(id: u32) -> Key {
+        Key {
+            source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            destination: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            id,
+            proto: 17,
+        }
+    }
+
+    fn piece(id: u32, offset: u16, more: bool, bytes: &[u8]) -> Fragment<'_> {
+        Fragment {
+            key: key(id),
+            offset,
+            more,
+            bytes,
+            cut: 0,
+        }
+    }
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_parts(secs, 0)
+    }
+
+    fn lost(records: u64, bytes: u64) -> Lost {
+        Lost { records, bytes }
+    }
+
+    #[test]
+    fn a_full_table_gives_up_the_oldest_packet() {
+        let mut table = Fragments::default();
+        for id in 0..=MAX_HELD as u32 {
+            table.add(&piece(id, 0, true, &[0; 8]), at(1), 100);
+        }
+        assert_eq!(table.take_lost(), lost(1, 100));
+        assert!(!table.held.contains_key(&key(0)) && table.held.contains_key(&key(1)));
+        table.close();
+        assert_eq!(table.take_lost().records, MAX_HELD as u64);
+    }
+
+    #[test]
+    fn a_packet_is_waited_for_thirty_seconds_of_capture_time() {
+        let mut table = Fragments::default();
+        table.add(&piece(1, 0, true, &[0; 8]), at(100), 50);
+        table.add(&piece(2, 0, true, &[0; 8]), at(130), 50);
+        assert_eq!(table.take_lost(), Lost::default());
+        table.add(&piece(3, 0, true, &[0; 8]), at(131), 50);
+        assert_eq!(table.take_lost(), lost(1, 50));
+    }
+
+    #[test]
+    fn a_fragment_that_contradicts_gives_up_the_older_ones_and_begins_anew() {
+        for other in [
+            piece(1, 8, true, &[9; 16]),
+            piece(1, 0, true, &[9; 8]),
+            piece(1, 0, false, &[1; 8]),
+            piece(1, 32, false, &[1; 8]),
+            piece(1, 24, true, &[1; 16]),
+            piece(1, 8, false, &[1; 8]),
+        ] {
+            let mut table = Fragments::default();
+            table.add(&piece(1, 0, true, &[1; 16]), at(1), 10);
+            table.add(&piece(1, 24, false, &[1; 8]), at(1), 20);
+            let outcome = table.add(&other, at(1), 40);
+            let whole = matches!(outcome, Outcome::Whole(_));
+            assert_eq!(table.take_lost(), lost(2, 30), "{other:?}");
+            assert_eq!(whole, other.offset == 0 && !other.more, "{other:?}");
+            table.close();
+            assert_eq!(table.take_lost().records, u64::from(!whole), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_fragment_that_can_be_a_part_of_nothing_is_refused_alone() {
+        let mut table = Fragments::default();
+        for (fragment, reason) in [
+            (piece(1, 0, true, &[0; 7]), DropReason::OuterMalformed),
+            (piece(1, 0, true, &[]), DropReason::OuterMalformed),
+            (piece(1, 65_528, false, &[0; 8]), DropReason::OuterMalformed),
+            (
+                Fragment {
+                    cut: 4,
+                    ..piece(1, 0, true, &[0; 4])
+                },
+                DropReason::FragmentIncomplete,
+            ),
+        ] {
+            let outcome = table.add(&fragment, at(1), 10);
+            assert!(
+                matches!(outcome, Outcome::Refused(r) if r == reason),
+                "{outcome:?}"
+            );
+        }
+        let largest = piece(1, 65_528, false, &[0; 7]);
+        assert!(matches!(table.add(&largest, at(1), 10), Outcome::Held));
+        assert_eq!(table.take_lost(), Lost::default());
+    }
+
+    proptest! {
+        #[test]
+        fn every_fragment_comes_back_once_and_whole_packets_are_made_of_what_was_given(
+            pieces in proptest::collection::vec(
+                (0..4u32, 0..6u16, any::<bool>(), 1..4usize, any::<bool>(), 0..40u64), 0..200),
+        ) {
+            let mut table = Fragments::default();
+            let (mut back, mut bytes) = (0, 0);
+            for (id, offset, more, len, odd, secs) in &pieces {
+                let body = vec![*id as u8; len * 8 - usize::from(*odd)];
+                match table.add(&piece(*id, offset * 8, *more, &body), at(*secs), 1) {
+                    Outcome::Held => {}
+                    Outcome::Refused(_) => { back += 1; bytes += 1; }
+                    Outcome::Whole(whole) => {
+                        back += whole.records;
+                        bytes += whole.records;
+                        prop_assert!(whole.bytes.iter().all(|b| u32::from(*b) == whole.key.id));
+                        table.recycle(whole.bytes);
+                    }
+                }
+                let lost = table.take_lost();
+                back += lost.records;
+                bytes += lost.bytes;
+            }
+            table.close();
+            let lost = table.take_lost();
+            prop_assert_eq!(back + lost.records, pieces.len() as u64);
+            prop_assert_eq!(bytes + lost.bytes, pieces.len() as u64);
+        }
+    }
+}

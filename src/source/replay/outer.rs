@@ -304,3 +304,106 @@ fn udp(source: IpAddr, body: Span<'_>) -> Result<Udp<'_>, DropReason> {
         cut: payload.cut,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An IPv4 packet with UDP to port 4789 and `payload`.
+    fn packet(payload: &[u8]) -> Vec<u8> {
+        let builder = etherparse::PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
+        let mut out = Vec::new();
+        let built = builder.udp(65_500, 4789).write(&mut out, payload);
+        built.expect("a Vec takes everything");
+        out
+    }
+
+    fn datagram(data: &[u8]) -> Result<Udp<'_>, DropReason> {
+        match find(LinkType::RAW, data, data.len() as u32)? {
+            Outer::Datagram(udp) => Ok(udp),
+            Outer::Fragment(f) => panic!("a fragment: {f:?}"),
+        }
+    }
+
+    #[test]
+    fn lengths_that_contradict_each_other_are_malformed() {
+        let good = packet(b"twelve bytes");
+        assert_eq!(datagram(&good).map(|u| u.payload), Ok(&b"twelve bytes"[..]));
+        for (at, value) in [(25, 21), (25, 7), (0, 0x44), (0, 0x15), (3, 19)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert_eq!(datagram(&bad), Err(DropReason::OuterMalformed), "{at}");
+        }
+        for len in 0..28 {
+            assert_eq!(datagram(&good[..len]), Err(DropReason::OuterMalformed));
+        }
+    }
+
+    #[test]
+    fn a_udp_length_below_the_ip_length_bounds_the_payload() {
+        let mut data = packet(b"twelve bytes");
+        data[25] = 8 + 6;
+        let udp = datagram(&data).expect("a datagram");
+        assert_eq!((udp.payload, udp.cut), (&b"twelve"[..], 0));
+    }
+
+    #[test]
+    fn a_packet_missing_bytes_that_its_record_does_not_admit_is_cut_all_the_same() {
+        let data = packet(b"twelve bytes");
+        let udp = datagram(&data[..30]).expect("a datagram");
+        assert_eq!((udp.payload, udp.cut), (&b"tw"[..], 10));
+    }
+
+    #[test]
+    fn extension_headers_lead_to_udp_and_anything_else_is_not_udp() {
+        let mut head = vec![0x60, 0, 0, 0, 0, 34, 0, 64];
+        head.extend([0x20; 32]);
+        let hop_by_hop = [60, 0, 1, 4, 0, 0, 0, 0];
+        let options = [44, 0, 1, 4, 0, 0, 0, 0];
+        let atomic_fragment = [17, 0, 0, 0, 0, 0, 0, 9];
+        let udp = [0xFF, 0xDC, 0x12, 0xB5, 0, 10, 0, 0, b'h', b'i'];
+        let data = [&head[..], &hop_by_hop, &options, &atomic_fragment, &udp].concat();
+        assert_eq!(datagram(&data).map(|u| u.payload), Ok(&b"hi"[..]));
+        for next in [6, 50, 58, 59] {
+            let mut other = data.clone();
+            other[40 + 8] = next;
+            assert_eq!(datagram(&other), Err(DropReason::NotUdp));
+        }
+    }
+
+    #[test]
+    fn an_ipv4_mapped_source_is_given_as_ipv4() {
+        let mut data = vec![0x60, 0, 0, 0, 0, 8, 17, 64];
+        data.extend(Ipv4Addr::new(10, 1, 2, 3).to_ipv6_mapped().octets());
+        data.extend([0; 16]);
+        data.extend([0, 1, 0x12, 0xB5, 0, 8, 0, 0]);
+        let source = datagram(&data).map(|u| u.source);
+        assert_eq!(source, Ok(IpAddr::from([10, 1, 2, 3])));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_walk_panic_or_give_more_than_there_is(
+            link in prop_oneof![Just(1), Just(0), Just(101), Just(108), Just(113), Just(276)],
+            mut data in proptest::collection::vec(any::<u8>(), 0..120),
+            version in prop_oneof![Just(0x45u8), Just(0x60), Just(0x4F)],
+            proto in prop_oneof![Just(17u8), Just(0), Just(44), Just(60)],
+            origlen in any::<u32>(),
+        ) {
+            if let (LinkType::RAW, [first, ..]) = (LinkType(link), data.as_mut_slice()) {
+                *first = version;
+                for at in [6, 9] {
+                    if let Some(byte) = data.get_mut(at) { *byte = proto; }
+                }
+            }
+            let present = match find(LinkType(link), &data, origlen) {
+                Ok(Outer::Datagram(udp)) => udp.payload.len(),
+                Ok(Outer::Fragment(fragment)) => fragment.bytes.len(),
+                Err(_) => 0,
+            };
+            prop_assert!(present <= data.len());
+        }
+    }
+}

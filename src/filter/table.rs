@@ -1,0 +1,225 @@
+//! Rules flattened for speed: how many there are hardly matters to a packet.
+//!
+//! Each direction has one table per address family. In a table every field of the packet (protocol,
+//! addresses, ports) is looked up once and gives the set of rules that it satisfies, one bit each; the
+//! first bit that all fields share is the first rule that matches.
+
+use ipnet::IpNet;
+
+use crate::filter::amazon::Resolvers;
+use crate::filter::protocol::{TCP, UDP};
+use crate::filter::ranges::{Range, Ranges, Value, WORD, set};
+use crate::filter::rule::{Action, Matcher, Ports, Rule};
+use crate::filter::{Direction, Verdict};
+use crate::headers::{FlowKey, Headers};
+use crate::packet::FilterReason;
+
+/// The ports of a packet; `None` where it has none or they were cut off.
+type PortPair = Option<(u16, u16)>;
+
+/// Every rule of a filter.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    list: Vec<Rule>,
+    ingress: Side,
+    egress: Side,
+    /// Where the Amazon resolver is mirrored whatever the rules say.
+    resolvers: Option<Resolvers>,
+}
+
+impl Rules {
+    /// From rules that are already in order: by direction, then by number.
+    pub(super) fn new(rules: Vec<(Rule, Matcher)>, resolvers: Option<Resolvers>) -> Self {
+        let (list, matchers): (Vec<Rule>, Vec<Matcher>) = rules.into_iter().unzip();
+        let side = |direction| {
+            let rules = list.iter().zip(&matchers).enumerate();
+            let of_side = rules.filter(|(_, (rule, _))| rule.direction == direction);
+            Side::new(
+                &of_side
+                    .map(|(i, (_, m))| (i as u32, *m))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let (ingress, egress) = (side(Direction::Ingress), side(Direction::Egress));
+        Self {
+            list,
+            ingress,
+            egress,
+            resolvers,
+        }
+    }
+
+    pub(super) fn list(&self) -> &[Rule] {
+        &self.list
+    }
+
+    #[inline]
+    pub(super) fn judge(&self, headers: &Headers, direction: Direction) -> Verdict {
+        let key = &headers.key;
+        let ports = ports(headers);
+        if let Some(resolvers) = &self.resolvers
+            && resolvers.serve(key, ports)
+        {
+            return Verdict::KEEP;
+        }
+        match direction {
+            Direction::Ingress => self.verdict(self.ingress.first(key, ports)),
+            Direction::Egress => self.verdict(self.egress.first(key, ports)),
+            Direction::Unknown => self.either(key, ports),
+        }
+    }
+
+    /// Direction unknown is kept when either direction would keep it. Where neither does, a rule
+    /// that rejects says more than the absence of one.
+    fn either(&self, key: &FlowKey, ports: PortPair) -> Verdict {
+        let ingress = self.verdict(self.ingress.first(key, ports));
+        if ingress.reject.is_none() {
+            return ingress;
+        }
+        let egress = self.verdict(self.egress.first(key, ports));
+        match (egress.reject, ingress.rule) {
+            (Some(_), Some(_)) => ingress,
+            _ => egress,
+        }
+    }
+
+    fn verdict(&self, rule: Option<u32>) -> Verdict {
+        let action = rule
+            .and_then(|i| self.list.get(i as usize))
+            .map(|r| r.action);
+        let reject = match action {
+            Some(Action::Accept) => None,
+            Some(Action::Reject) => Some(FilterReason::RuleReject),
+            None => Some(FilterReason::NoRule),
+        };
+        Verdict { reject, rule }
+    }
+}
+
+/// The ports, where the packet has them.
+fn ports(headers: &Headers) -> PortPair {
+    headers.ports()
+}
+
+/// The rules of one direction.
+#[derive(Clone, Debug)]
+struct Side {
+    v4: Table<u32>,
+    v6: Table<u128>,
+    /// The first rule for frames that hold no IP.
+    other: Option<u32>,
+}
+
+impl Side {
+    fn new(rules: &[(u32, Matcher)]) -> Self {
+        let of = |version| {
+            let matching = rules.iter().filter(move |(_, m)| m.is_of(version));
+            matching.copied().collect::<Vec<_>>()
+        };
+        let other = rules.iter().find(|(_, m)| m.matches_all());
+        Self {
+            v4: Table::new(&of(4), range_v4),
+            v6: Table::new(&of(6), range_v6),
+            other: other.map(|(rule, _)| *rule),
+        }
+    }
+
+    /// The first rule that matches.
+    #[inline]
+    fn first(&self, key: &FlowKey, ports: PortPair) -> Option<u32> {
+        match key.version {
+            4 => self
+                .v4
+                .first(key.proto, address_v4(&key.src), address_v4(&key.dst), ports),
+            6 => self.v6.first(
+                key.proto,
+                u128::from_be_bytes(key.src),
+                u128::from_be_bytes(key.dst),
+                ports,
+            ),
+            _ => self.other,
+        }
+    }
+}
+
+#[inline]
+fn address_v4(address: &[u8; 16]) -> u32 {
+    let [a, b, c, d, ..] = *address;
+    u32::from_be_bytes([a, b, c, d])
+}
+
+fn range_v4(network: IpNet) -> Option<Range<u32>> {
+    match network {
+        IpNet::V4(n) => Some((n.network().into(), n.broadcast().into())),
+        IpNet::V6(_) => None,
+    }
+}
+
+fn range_v6(network: IpNet) -> Option<Range<u128>> {
+    match network {
+        IpNet::V4(_) => None,
+        IpNet::V6(n) => Some((n.network().into(), n.broadcast().into())),
+    }
+}
+
+/// The rules of one direction and one address family.
+#[derive(Clone, Debug)]
+struct Table<A> {
+    /// The place of each rule among all rules, by its bit.
+    rules: Vec<u32>,
+    protocols: Ranges<u8>,
+    sources: Ranges<A>,
+    destinations: Ranges<A>,
+    source_ports: Ranges<u16>,
+    destination_ports: Ranges<u16>,
+    /// Rules that a packet without ports can match.
+    portless: Vec<u64>,
+}
+
+impl<A: Value> Table<A> {
+    fn new(rules: &[(u32, Matcher)], range: fn(IpNet) -> Option<Range<A>>) -> Self {
+        let of = |get: &dyn Fn(&Matcher) -> Option<Range<A>>| {
+            Ranges::new(&rules.iter().map(|(_, m)| get(m)).collect::<Vec<_>>())
+        };
+        let ports_of = |get: fn(&Matcher) -> Option<Ports>| {
+            let ranges = rules.iter().map(|(_, m)| get(m).map(|p| (p.from, p.to)));
+            Ranges::new(&ranges.collect::<Vec<_>>())
+        };
+        let protocols = rules.iter().map(|(_, m)| m.protocol.map(|p| (p, p)));
+        Self {
+            rules: rules.iter().map(|(rule, _)| *rule).collect(),
+            protocols: Ranges::new(&protocols.collect::<Vec<_>>()),
+            sources: of(&|m| m.source.and_then(range)),
+            destinations: of(&|m| m.destination.and_then(range)),
+            source_ports: ports_of(|m| m.source_ports),
+            destination_ports: ports_of(|m| m.destination_ports),
+            portless: set(rules.iter().map(|(_, m)| !m.has_ports())),
+        }
+    }
+
+    #[inline]
+    fn first(&self, proto: u8, source: A, destination: A, ports: PortPair) -> Option<u32> {
+        let protocols = self.protocols.find(proto);
+        let sources = self.sources.find(source);
+        let destinations = self.destinations.find(destination);
+        let (source_ports, destination_ports) = match ports {
+            Some((from, to)) if proto == TCP || proto == UDP => (
+                self.source_ports.find(from),
+                self.destination_ports.find(to),
+            ),
+            _ => (&*self.portless, &*self.portless),
+        };
+        let addresses = sources.iter().zip(destinations);
+        let ports = source_ports.iter().zip(destination_ports);
+        for (word, ((p, (s, d)), (sp, dp))) in
+            protocols.iter().zip(addresses).zip(ports).enumerate()
+        {
+            let all = p & s & d & sp & dp;
+            if all != 0 {
+                let bit = word * WORD + all.trailing_zeros() as usize;
+                return self.rules.get(bit).copied();
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,64 @@
+//! What all workers and writers share.
+//!
+//! Takes: the memory budget and the number of workers. Gives: [`Shared`]: the pool, the register of peers, the
+//! watermarks. Holds: nothing here is touched for every packet.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::packet::DropReason;
+use crate::sink::capture::peers::Register;
+use crate::sink::capture::pool::Pool;
+use crate::sink::capture::run::Mark;
+
+/// Bytes that are worth a bundle, or a write, where the budget is not small.
+const CHUNK: usize = 256 << 10;
+
+/// What all workers and writers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) pool: Pool,
+    pub(super) peers: Register,
+    /// By worker: no record below this order is still to be sent.
+    watermarks: Vec<CachePadded<AtomicU64>>,
+    chunk: usize,
+}
+
+impl Shared {
+    pub(super) fn new(buffer: u64, workers: usize) -> Self {
+        let share = usize::try_from(buffer).unwrap_or(usize::MAX) / (8 * workers.max(1));
+        Self {
+            pool: Pool::new(buffer),
+            peers: Register::default(),
+            watermarks: (0..workers).map(|_| CachePadded::default()).collect(),
+            chunk: CHUNK.min(share),
+        }
+    }
+
+    /// No worker will send a record below this.
+    pub(super) fn watermark(&self) -> u64 {
+        let told = self.watermarks.iter().map(|w| w.load(Ordering::Acquire));
+        told.min().unwrap_or(u64::MAX)
+    }
+
+    /// A worker tells that it will send no record below `order` any more; it has sent those that
+    /// it had.
+    pub(super) fn tell(&self, worker: u16, order: u64) {
+        if let Some(watermark) = self.watermarks.get(usize::from(worker)) {
+            watermark.store(order, Ordering::Release);
+        }
+    }
+
+    /// Counts a packet as dropped in its peer's ledger.
+    pub(super) fn blame(&self, mark: &Mark, reason: DropReason) {
+        if let Some(peer) = self.peers.get(mark.peer) {
+            peer.ledger.add_dropped(reason, 1);
+        }
+    }
+
+    /// Bytes that are worth a bundle, or a write.
+    pub(super) fn chunk(&self) -> usize {
+        self.chunk
+    }
+}
