@@ -172,14 +172,6 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// Of a frame of which nothing is known but its length.
-    pub(super) fn of_length(present: usize) -> Self {
-        Self {
-            wire_len: u32::try_from(present).unwrap_or(u32::MAX),
-            ..Self::default()
-        }
-    }
-
     /// Source and destination port, where the packet has ports and they were not cut off.
     pub fn ports(&self) -> Option<(u16, u16)> {
         self.has_ports.then_some((self.key.sport, self.key.dport))
@@ -190,4 +182,63 @@ impl Headers {
     pub fn is_fragment(&self) -> bool {
         self.fragment.is_some_and(|f| f.more || f.offset != 0)
     }
+}
+
+/// What was met on the way to IP. It travels down the walk; the [`Headers`] are made in one piece where
+/// the walk ends, since a struct that is filled in bit by bit and then moved stalls the processor for
+/// longer than the whole walk takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Below {
+    pub(super) reached: Layer,
+    pub(super) eth_type: Option<u16>,
+    pub(super) vlans: Vlans,
+    pub(super) labels: Labels,
+}
+
+impl Below {
+    /// Once a link header is whole.
+    #[inline(always)]
+    pub(super) fn linked(self) -> Self {
+        Self {
+            reached: Layer::Link,
+            ..self
+        }
+    }
+
+    /// With an EtherType, unless an outer Ethernet header had one.
+    #[inline(always)]
+    pub(super) fn named(self, kind: u16) -> Self {
+        let eth_type = if self.labels.count == 0 {
+            Some(kind)
+        } else {
+            self.eth_type
+        };
+        Self { eth_type, ..self }
+    }
+
+    /// Headers of a frame that is not understood any further.
+    pub(super) fn stop(&self, frame: &[u8]) -> Headers {
+        Headers {
+            wire_len: length(frame),
+            reached: self.reached,
+            eth_type: self.eth_type,
+            vlans: self.vlans,
+            labels: self.labels,
+            ..Headers::default()
+        }
+    }
+
+    /// Headers of a frame that ends within a header.
+    pub(super) fn cut(&self, frame: &[u8]) -> Headers {
+        Headers {
+            truncated: true,
+            ..self.stop(frame)
+        }
+    }
+}
+
+/// The bytes present.
+#[inline(always)]
+pub(super) fn length(frame: &[u8]) -> u32 {
+    u32::try_from(frame.len()).unwrap_or(u32::MAX)
 }

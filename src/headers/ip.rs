@@ -1,6 +1,7 @@
 //! IPv4 and IPv6.
 
-use crate::headers::facts::{Fragment, Headers, Layer};
+use crate::headers::facts::{Below, FlowKey, Fragment, Headers, length};
+use crate::headers::transport::Carried;
 use crate::headers::{field, transport};
 
 /// IPv6 headers that stand before the transport, and how they give their length.
@@ -34,132 +35,198 @@ mod extension {
     }
 }
 
+/// [`v4`] for the rarer ways to IP, which share one copy of it.
+#[inline(never)]
+pub(super) fn v4_behind(below: &Below, frame: &[u8], at: usize) -> Headers {
+    v4(below, frame, at)
+}
+
+/// [`v6`] for the rarer ways to IP, which share one copy of it.
+#[inline(never)]
+pub(super) fn v6_behind(below: &Below, frame: &[u8], at: usize) -> Headers {
+    v6(below, frame, at)
+}
+
 /// Reads an IPv4 header at `at` and goes on to what it carries.
-#[inline]
-pub(super) fn v4(headers: &mut Headers, frame: &[u8], at: usize) {
+#[inline(always)]
+pub(super) fn v4(below: &Below, frame: &[u8], at: usize) -> Headers {
     let Some(head) = field::<20>(frame, at) else {
-        headers.truncated = true;
-        return;
+        return below.cut(frame);
     };
     let head_len = usize::from(head[0] & 0x0f) * 4;
     if head[0] >> 4 != 4 || head_len < head.len() {
-        return;
+        return below.stop(frame);
     }
-    headers.reached = Layer::Network;
-    headers.network = Some(at as u16);
-    headers.key.version = 4;
-    headers.key.proto = head[9];
-    headers.key.src[..4].copy_from_slice(&head[12..16]);
-    headers.key.dst[..4].copy_from_slice(&head[16..20]);
     let total = u16::from_be_bytes([head[2], head[3]]);
-    let packet = claimed(headers, frame, at, usize::from(total));
-
+    let claim = Claim::of(frame, at, usize::from(total));
     let flags = u16::from_be_bytes([head[6], head[7]]);
-    let offset = (flags & 0x1fff) * 8;
-    if flags & 0x3fff != 0 {
-        headers.fragment = Some(Fragment {
-            id: u32::from(u16::from_be_bytes([head[4], head[5]])),
-            offset,
-            more: flags & 0x2000 != 0,
-        });
-    }
-    carried(headers, packet, at + head_len, offset);
+    let fragment = (flags & 0x3fff != 0).then(|| Fragment {
+        id: u32::from(u16::from_be_bytes([head[4], head[5]])),
+        offset: (flags & 0x1fff) * 8,
+        more: flags & 0x2000 != 0,
+    });
+    let start = at + head_len;
+    let carried = carried(head[9], claim.packet, start, flags & 0x1fff != 0);
+    let key = FlowKey {
+        src: padded([head[12], head[13], head[14], head[15]]),
+        dst: padded([head[16], head[17], head[18], head[19]]),
+        version: 4,
+        proto: head[9],
+        sport: carried.sport,
+        dport: carried.dport,
+    };
+    headers(below, at, &claim, key, fragment, carried)
 }
 
 /// Reads an IPv6 header at `at` and goes on to what it carries.
-#[inline]
-pub(super) fn v6(headers: &mut Headers, frame: &[u8], at: usize) {
+#[inline(always)]
+pub(super) fn v6(below: &Below, frame: &[u8], at: usize) -> Headers {
     let Some(head) = field::<40>(frame, at) else {
-        headers.truncated = true;
-        return;
+        return below.cut(frame);
     };
-    if head[0] >> 4 != 6 {
-        return;
+    let [version, _, _, _, p0, p1, next, _, addresses @ ..] = head;
+    if version >> 4 != 6 {
+        return below.stop(frame);
     }
-    headers.reached = Layer::Network;
-    headers.network = Some(at as u16);
-    headers.key.version = 6;
-    headers.key.proto = head[6];
-    headers.key.src.copy_from_slice(&head[8..24]);
-    headers.key.dst.copy_from_slice(&head[24..40]);
     // A length of zero stands for "see the jumbo option", or a packet caught before segmentation.
-    let total = match u16::from_be_bytes([head[4], head[5]]) {
+    let total = match u16::from_be_bytes([*p0, *p1]) {
         0 => 0,
         n => usize::from(n) + head.len(),
     };
-    let packet = claimed(headers, frame, at, total);
-    match extension::length(head[6], 0) {
-        None => carried(headers, packet, at + head.len(), 0),
-        Some(_) => extensions(headers, packet, at + head.len()),
+    let claim = Claim::of(frame, at, total);
+    let start = at + head.len();
+    let (proto, fragment, carried) = match extension::length(*next, 0) {
+        None => (*next, None, carried(*next, claim.packet, start, false)),
+        Some(_) => extensions(*next, claim.packet, start),
+    };
+    let ([src, dst], _) = addresses.as_chunks::<16>() else {
+        return below.stop(frame);
+    };
+    let key = FlowKey {
+        src: *src,
+        dst: *dst,
+        version: 6,
+        proto,
+        sport: carried.sport,
+        dport: carried.dport,
+    };
+    headers(below, at, &claim, key, fragment, carried)
+}
+
+#[inline(always)]
+fn headers(
+    below: &Below,
+    at: usize,
+    claim: &Claim<'_>,
+    key: FlowKey,
+    fragment: Option<Fragment>,
+    carried: Carried,
+) -> Headers {
+    Headers {
+        key,
+        wire_len: claim.wire_len,
+        reached: carried.reached,
+        truncated: claim.truncated,
+        has_ports: carried.has_ports,
+        eth_type: below.eth_type,
+        vlans: below.vlans,
+        labels: below.labels,
+        network: Some(at as u16),
+        transport: carried.transport,
+        payload: carried.payload,
+        tcp_flags: carried.tcp_flags,
+        icmp: carried.icmp,
+        arp: None,
+        fragment,
     }
 }
 
-/// Takes the length that the IP header at `at` claims into account; gives the frame to the end of the
-/// packet, without what pads it. A claim of zero says nothing.
+/// An IPv4 address in the first four of sixteen bytes.
 #[inline]
-fn claimed<'a>(headers: &mut Headers, frame: &'a [u8], at: usize, total: usize) -> &'a [u8] {
-    let end = at + total;
-    if total == 0 {
-        return frame;
-    }
-    match frame.get(..end) {
-        Some(packet) => packet,
-        None => {
-            headers.truncated = true;
-            headers.wire_len = end as u32;
-            frame
+fn padded(address: [u8; 4]) -> [u8; 16] {
+    u128::from(u32::from_le_bytes(address)).to_le_bytes()
+}
+
+/// What an IP header says of the length of its packet.
+struct Claim<'a> {
+    /// The frame to the end of the packet, without what pads it.
+    packet: &'a [u8],
+    wire_len: u32,
+    truncated: bool,
+}
+
+impl<'a> Claim<'a> {
+    /// Of a header at `at` that claims `total` bytes; a claim of zero says nothing.
+    #[inline(always)]
+    fn of(frame: &'a [u8], at: usize, total: usize) -> Self {
+        let present = length(frame);
+        let end = at + total;
+        match frame.get(..end) {
+            Some(packet) => Self {
+                packet: if total == 0 { frame } else { packet },
+                wire_len: present,
+                truncated: false,
+            },
+            None => Self {
+                packet: frame,
+                wire_len: end as u32,
+                truncated: true,
+            },
         }
     }
 }
 
 /// Reads what begins at `at`, unless it is a later piece of it.
-#[inline]
-fn carried(headers: &mut Headers, packet: &[u8], at: usize, offset: u16) {
+#[inline(always)]
+fn carried(proto: u8, packet: &[u8], at: usize, later: bool) -> Carried {
     // Offsets have 16 bits, which only a chain of giant IPv6 extension headers can exceed.
     if at > packet.len().min(usize::from(u16::MAX)) {
-        return;
-    }
-    if offset == 0 {
-        transport::read(headers, packet, at);
+        Carried::NOTHING
+    } else if later {
+        Carried {
+            payload: Some(at as u16),
+            ..Carried::NOTHING
+        }
     } else {
-        headers.payload = Some(at as u16);
+        transport::read(proto, packet, at)
     }
 }
 
-/// Follows IPv6 extension headers, the first at `at`; the key's protocol is the kind of the last
-/// header that was announced.
-fn extensions(headers: &mut Headers, packet: &[u8], mut at: usize) {
+/// Follows IPv6 extension headers from the first, which is of kind `kind` and at `at`. Gives the kind of
+/// the last header that was announced, fragmentation, and what is carried.
+#[inline(never)]
+fn extensions(mut kind: u8, packet: &[u8], mut at: usize) -> (u8, Option<Fragment>, Carried) {
+    let mut found: Option<Fragment> = None;
     for _ in 0..extension::MOST {
-        let kind = headers.key.proto;
-        let Some(length) = extension::length(kind, 0) else {
-            return carried(headers, packet, at, 0);
-        };
         let Some([next, len]) = field(packet, at) else {
-            return;
+            break;
         };
-        let length = extension::length(kind, *len).unwrap_or(length);
+        let Some(length) = extension::length(kind, *len) else {
+            return (kind, found, carried(kind, packet, at, false));
+        };
         // A mobility, HIP or Shim6 message with nothing behind it is the message, not a wrapping.
         if kind >= extension::MOBILITY && *next == extension::NOTHING {
-            headers.reached = Layer::Transport;
-            headers.transport = Some(at as u16);
-            headers.payload = Some(at as u16);
-            return;
+            return (kind, found, Carried::message(at));
         }
         if kind == extension::FRAGMENT {
             let Some(fragment) = fragment(packet, at) else {
-                return;
+                break;
             };
-            if !headers.is_fragment() {
-                headers.fragment = Some(fragment);
+            if found.is_none_or(|outer| !outer.more) {
+                found = Some(fragment);
             }
             if fragment.offset != 0 {
-                headers.key.proto = *next;
-                return carried(headers, packet, at + length, fragment.offset);
+                return (*next, found, carried(*next, packet, at + length, true));
             }
         }
-        headers.key.proto = *next;
-        at += length;
+        (kind, at) = (*next, at + length);
     }
+    let carried = match extension::length(kind, 0) {
+        // What is announced has less than two bytes; its offset is known all the same.
+        None => carried(kind, packet, at, false),
+        Some(_) => Carried::NOTHING,
+    };
+    (kind, found, carried)
 }
 
 fn fragment(packet: &[u8], at: usize) -> Option<Fragment> {

@@ -1,6 +1,6 @@
 //! From Ethernet to IP: VLAN tags, MPLS, pseudo-wires, PPPoE, LLC/SNAP, ARP.
 
-use crate::headers::facts::{Headers, Labels, Layer};
+use crate::headers::facts::{Below, Headers, Labels, Layer};
 use crate::headers::{be16, ether, field, ip};
 
 /// Ethernet II and 802.3 share the field at byte 12: up to 1500 it is a length, from 1536 a type.
@@ -10,114 +10,108 @@ const LONGEST_802_3: u16 = 1500;
 const CONTROL_WORD: usize = 4;
 
 /// Reads the Ethernet header at `at`.
-#[inline]
-pub(super) fn ethernet(headers: &mut Headers, frame: &[u8], at: usize) {
+#[inline(always)]
+pub(super) fn ethernet(below: Below, frame: &[u8], at: usize) -> Headers {
     let Some(kind) = be16(frame, at + 12) else {
-        headers.truncated = true;
-        return;
+        return below.cut(frame);
     };
-    headers.reached = Layer::Link;
+    let below = below.linked();
     match kind {
-        ether::IPV4 => {
-            headers.named(kind);
-            ip::v4(headers, frame, at + 14);
-        }
-        ether::IPV6 => {
-            headers.named(kind);
-            ip::v6(headers, frame, at + 14);
-        }
-        _ => typed(headers, frame, kind, at + 14),
+        ether::IPV4 => ip::v4(&below.named(kind), frame, at + 14),
+        ether::IPV6 => ip::v6(&below.named(kind), frame, at + 14),
+        _ => typed(below, frame, kind, at + 14),
     }
 }
 
 /// Reads what an EtherType announces at `at`, through any VLAN tags.
-pub(super) fn typed(headers: &mut Headers, frame: &[u8], mut kind: u16, mut at: usize) {
+#[inline(never)]
+pub(super) fn typed(mut below: Below, frame: &[u8], mut kind: u16, mut at: usize) -> Headers {
     while matches!(
         kind,
         ether::VLAN | ether::SERVICE_VLAN | ether::OLD_SERVICE_VLAN
     ) {
         let (Some(tag), Some(next)) = (be16(frame, at), be16(frame, at + 2)) else {
-            headers.named(kind);
-            headers.truncated = true;
-            return;
+            return below.named(kind).cut(frame);
         };
-        if !headers.vlans.push(tag & 0x0fff) {
-            headers.named(kind);
-            return;
+        if !below.vlans.push(tag & 0x0fff) {
+            return below.named(kind).stop(frame);
         }
         (kind, at) = (next, at + 4);
     }
     if kind <= LONGEST_802_3 {
-        return llc(headers, frame, at);
+        return llc(below, frame, at);
     }
-    headers.named(kind);
+    let below = below.named(kind);
     match kind {
-        ether::IPV4 => ip::v4(headers, frame, at),
-        ether::IPV6 => ip::v6(headers, frame, at),
-        ether::ARP | ether::RARP => arp(headers, frame, at),
-        ether::MPLS | ether::MPLS_UPSTREAM => mpls(headers, frame, at),
-        ether::PPPOE => pppoe(headers, frame, at),
-        _ => {}
+        ether::IPV4 => ip::v4_behind(&below, frame, at),
+        ether::IPV6 => ip::v6_behind(&below, frame, at),
+        ether::ARP | ether::RARP => arp(&below, frame, at),
+        ether::MPLS | ether::MPLS_UPSTREAM => mpls(below, frame, at),
+        ether::PPPOE => pppoe(&below, frame, at),
+        _ => below.stop(frame),
     }
 }
 
 /// LLC. Only SNAP with the OUI 00-00-00, which puts an EtherType behind it (RFC 1042), is followed.
-pub(super) fn llc(headers: &mut Headers, frame: &[u8], at: usize) {
+pub(super) fn llc(below: Below, frame: &[u8], at: usize) -> Headers {
     let Some([0xaa, 0xaa, 0x03, 0, 0, 0, high, low]) = field(frame, at) else {
-        return;
+        return below.stop(frame);
     };
-    let kind = u16::from_be_bytes([*high, *low]);
-    if kind > LONGEST_802_3 {
-        typed(headers, frame, kind, at + 8);
+    match u16::from_be_bytes([*high, *low]) {
+        0..=LONGEST_802_3 => below.stop(frame),
+        kind => typed(below, frame, kind, at + 8),
     }
 }
 
-fn arp(headers: &mut Headers, frame: &[u8], at: usize) {
-    headers.network = Some(at as u16);
-    headers.arp = be16(frame, at + 6);
-    if headers.arp.is_some() {
-        headers.reached = Layer::Network;
-    }
+fn arp(below: &Below, frame: &[u8], at: usize) -> Headers {
+    let operation = be16(frame, at + 6);
     // Sender and target, each a hardware and a protocol address of the lengths that bytes 4 and 5 give.
-    headers.truncated = field::<8>(frame, at).is_none_or(|head| {
+    let truncated = field::<8>(frame, at).is_none_or(|head| {
         let claimed = 8 + 2 * (usize::from(head[4]) + usize::from(head[5]));
         frame.len() < at + claimed
     });
+    Headers {
+        reached: operation.map_or(Layer::Link, |_| Layer::Network),
+        network: Some(at as u16),
+        arp: operation,
+        truncated,
+        ..below.stop(frame)
+    }
 }
 
 /// The label stack, down to the entry with the bottom-of-stack bit. Nothing below says what follows:
 /// the first nibble does, as routers that balance load guess it (RFC 4928).
-fn mpls(headers: &mut Headers, frame: &[u8], mut at: usize) {
+fn mpls(mut below: Below, frame: &[u8], mut at: usize) -> Headers {
     // A second stack (inside a pseudo-wire) belongs to another network.
-    if headers.labels.count() > 0 {
-        return;
+    if below.labels.count() > 0 {
+        return below.stop(frame);
     }
-    headers.labels.at = at as u16;
-    while headers.labels.count() < Labels::MOST {
+    below.labels.at = at as u16;
+    while below.labels.count() < Labels::MOST {
         let Some(entry) = field::<4>(frame, at) else {
-            headers.truncated = true;
-            return;
+            return below.cut(frame);
         };
-        headers.labels.count += 1;
+        below.labels.count += 1;
         at += 4;
         if entry[2] & 1 == 1 {
-            return below_labels(headers, frame, at);
+            return below_labels(below, frame, at);
         }
     }
+    below.stop(frame)
 }
 
-fn below_labels(headers: &mut Headers, frame: &[u8], at: usize) {
+fn below_labels(below: Below, frame: &[u8], at: usize) -> Headers {
     match frame.get(at).map(|first| first >> 4) {
-        Some(4) => ip::v4(headers, frame, at),
-        Some(6) => ip::v6(headers, frame, at),
-        Some(_) => pseudo_wire(headers, frame, at),
-        None => headers.truncated = true,
+        Some(4) => ip::v4_behind(&below, frame, at),
+        Some(6) => ip::v6_behind(&below, frame, at),
+        Some(_) => pseudo_wire(below, frame, at),
+        None => below.cut(frame),
     }
 }
 
 /// Ethernet over MPLS, with or without a control word: taken for it where the EtherType is a familiar
 /// one. (Wireshark looks for MAC addresses of known vendors instead, and else assumes a control word.)
-fn pseudo_wire(headers: &mut Headers, frame: &[u8], at: usize) {
+fn pseudo_wire(below: Below, frame: &[u8], at: usize) -> Headers {
     let familiar = |&at: &usize| {
         matches!(
             be16(frame, at + 12),
@@ -132,38 +126,34 @@ fn pseudo_wire(headers: &mut Headers, frame: &[u8], at: usize) {
         )
     };
     // Without first: what stands behind a VLAN tag would do for the type behind a control word.
-    if let Some(start) = [at, at + CONTROL_WORD].iter().find(|at| familiar(at)) {
-        ethernet(headers, frame, *start);
+    match [at, at + CONTROL_WORD].iter().find(|at| familiar(at)) {
+        Some(start) => inner_ethernet(below, frame, *start),
+        None => below.stop(frame),
     }
 }
 
+#[inline(never)]
+fn inner_ethernet(below: Below, frame: &[u8], at: usize) -> Headers {
+    ethernet(below, frame, at)
+}
+
 /// A PPPoE session header (RFC 2516), then PPP without address and control bytes.
-fn pppoe(headers: &mut Headers, frame: &[u8], at: usize) {
+fn pppoe(below: &Below, frame: &[u8], at: usize) -> Headers {
     match field::<6>(frame, at) {
-        Some([0x11, 0, ..]) => ppp(headers, frame, at + 6),
-        Some(_) => {}
-        None => headers.truncated = true,
+        Some([0x11, 0, ..]) => ppp(below, frame, at + 6),
+        Some(_) => below.stop(frame),
+        None => below.cut(frame),
     }
 }
 
 /// A PPP protocol number, which one byte may hold (RFC 1661: the last byte is odd, the others even).
-pub(super) fn ppp(headers: &mut Headers, frame: &[u8], at: usize) {
+pub(super) fn ppp(below: &Below, frame: &[u8], at: usize) -> Headers {
     match field::<2>(frame, at) {
-        Some([0x00, 0x21]) => ip::v4(headers, frame, at + 2),
-        Some([0x00, 0x57]) => ip::v6(headers, frame, at + 2),
-        Some([0x21, _]) => ip::v4(headers, frame, at + 1),
-        Some([0x57, _]) => ip::v6(headers, frame, at + 1),
-        Some(_) => {}
-        None => headers.truncated = true,
-    }
-}
-
-impl Headers {
-    /// Notes the EtherType, unless an outer Ethernet header had one.
-    #[inline]
-    fn named(&mut self, kind: u16) {
-        if self.labels.count() == 0 {
-            self.eth_type = Some(kind);
-        }
+        Some([0x00, 0x21]) => ip::v4_behind(below, frame, at + 2),
+        Some([0x00, 0x57]) => ip::v6_behind(below, frame, at + 2),
+        Some([0x21, _]) => ip::v4_behind(below, frame, at + 1),
+        Some([0x57, _]) => ip::v6_behind(below, frame, at + 1),
+        Some(_) => below.stop(frame),
+        None => below.cut(frame),
     }
 }

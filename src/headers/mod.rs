@@ -17,6 +17,7 @@ mod other;
 mod tests;
 mod transport;
 
+use facts::Below;
 pub use facts::{FlowKey, Fragment, Headers, Icmp, Labels, Layer, Vlans};
 pub use other::Link;
 
@@ -68,9 +69,7 @@ pub mod proto {
 
 /// Walks over an Ethernet frame.
 pub fn walk(frame: &[u8]) -> Headers {
-    let mut headers = Headers::of_length(frame.len());
-    link::ethernet(&mut headers, frame, 0);
-    headers
+    link::ethernet(Below::default(), frame, 0)
 }
 
 /// Walks over a bare IPv4 or IPv6 packet.
@@ -80,9 +79,7 @@ pub fn walk_ip(packet: &[u8]) -> Headers {
 
 /// Walks over a frame of any known kind of link.
 pub fn walk_link(link: Link, frame: &[u8]) -> Headers {
-    let mut headers = Headers::of_length(frame.len());
-    other::walk(&mut headers, link, frame);
-    headers
+    other::walk(link, frame)
 }
 
 /// The destination address of an Ethernet frame.

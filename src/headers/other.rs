@@ -1,6 +1,6 @@
 //! Links other than Ethernet, which captures are taken on (numbers: the tcpdump.org list).
 
-use crate::headers::facts::{Headers, Layer};
+use crate::headers::facts::{Below, Headers};
 use crate::headers::link::{ethernet, llc, ppp, typed};
 use crate::headers::{be16, field, ip};
 
@@ -38,63 +38,60 @@ impl Link {
 }
 
 /// Walks over a frame of a kind of link.
-pub(super) fn walk(headers: &mut Headers, link: Link, frame: &[u8]) {
+pub(super) fn walk(link: Link, frame: &[u8]) -> Headers {
     match link {
-        Link::Ethernet => ethernet(headers, frame, 0),
-        Link::Ip => by_version(headers, frame, 0),
-        Link::Loopback => loopback(headers, frame),
-        Link::Ppp => ppp_link(headers, frame),
-        Link::Cooked => cooked(headers, frame, 14, 16),
-        Link::Cooked2 => cooked(headers, frame, 0, 20),
+        Link::Ethernet => ethernet(Below::default(), frame, 0),
+        Link::Ip => by_version(&Below::default(), frame, 0),
+        Link::Loopback => loopback(frame),
+        Link::Ppp => ppp_link(frame),
+        Link::Cooked => cooked(frame, 14, 16),
+        Link::Cooked2 => cooked(frame, 0, 20),
     }
 }
 
-fn by_version(headers: &mut Headers, frame: &[u8], at: usize) {
+fn by_version(below: &Below, frame: &[u8], at: usize) -> Headers {
     match frame.get(at).map(|first| first >> 4) {
-        Some(4) => ip::v4(headers, frame, at),
-        Some(6) => ip::v6(headers, frame, at),
-        Some(_) => {}
-        None => headers.truncated = true,
+        Some(4) => ip::v4_behind(below, frame, at),
+        Some(6) => ip::v6_behind(below, frame, at),
+        Some(_) => below.stop(frame),
+        None => below.cut(frame),
     }
 }
 
 /// The family says IPv4 (2 everywhere) or IPv6 (another number on every system), in either byte order;
 /// some systems put an EtherType there.
-fn loopback(headers: &mut Headers, frame: &[u8]) {
+fn loopback(frame: &[u8]) -> Headers {
     let Some(family) = field::<4>(frame, 0) else {
-        headers.truncated = true;
-        return;
+        return Below::default().cut(frame);
     };
-    headers.reached = Layer::Link;
+    let below = Below::default().linked();
     match *family {
         [2 | 10 | 23 | 24 | 28 | 30, 0, 0, 0]
         | [0, 0, 0, 2 | 10 | 23 | 24 | 28 | 30]
         | [_, _, 0x08, 0x00]
-        | [_, _, 0x86, 0xdd] => by_version(headers, frame, 4),
-        _ => {}
+        | [_, _, 0x86, 0xdd] => by_version(&below, frame, 4),
+        _ => below.stop(frame),
     }
 }
 
-fn ppp_link(headers: &mut Headers, frame: &[u8]) {
-    headers.reached = Layer::Link;
+fn ppp_link(frame: &[u8]) -> Headers {
     let framing = if frame.starts_with(&[0xff, 0x03]) {
         2
     } else {
         0
     };
-    ppp(headers, frame, framing);
+    ppp(&Below::default().linked(), frame, framing)
 }
 
 /// An EtherType at `kind_at`, the packet at `at`. Small numbers are kinds of frames: 4 is LLC.
-fn cooked(headers: &mut Headers, frame: &[u8], kind_at: usize, at: usize) {
+fn cooked(frame: &[u8], kind_at: usize, at: usize) -> Headers {
     let (Some(kind), true) = (be16(frame, kind_at), frame.len() >= at) else {
-        headers.truncated = true;
-        return;
+        return Below::default().cut(frame);
     };
-    headers.reached = Layer::Link;
+    let below = Below::default().linked();
     match kind {
-        4 => llc(headers, frame, at),
-        0..1536 => {}
-        _ => typed(headers, frame, kind, at),
+        4 => llc(below, frame, at),
+        0..1536 => below.stop(frame),
+        _ => typed(below, frame, kind, at),
     }
 }

@@ -1,85 +1,145 @@
 //! What IP carries: ports, flags, types.
 
-use crate::headers::facts::{Headers, Icmp, Layer};
+use crate::headers::facts::{Icmp, Layer};
 use crate::headers::{be16, field, proto};
 
+/// What an IP header carries; the fields are those of [`crate::headers::Headers`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carried {
+    pub(super) reached: Layer,
+    pub(super) transport: Option<u16>,
+    pub(super) payload: Option<u16>,
+    pub(super) has_ports: bool,
+    pub(super) sport: u16,
+    pub(super) dport: u16,
+    pub(super) tcp_flags: Option<u16>,
+    pub(super) icmp: Option<Icmp>,
+}
+
+impl Carried {
+    /// Where nothing of it is there.
+    pub(super) const NOTHING: Self = Self {
+        reached: Layer::Network,
+        transport: None,
+        payload: None,
+        has_ports: false,
+        sport: 0,
+        dport: 0,
+        tcp_flags: None,
+        icmp: None,
+    };
+
+    /// A message of a protocol of which no more is known than that it begins at `at`.
+    pub(super) fn message(at: usize) -> Self {
+        Self {
+            reached: Layer::Transport,
+            payload: Some(at as u16),
+            ..Self::begun(at)
+        }
+    }
+
+    #[inline(always)]
+    fn begun(at: usize) -> Self {
+        Self {
+            transport: Some(at as u16),
+            ..Self::NOTHING
+        }
+    }
+
+    /// A header with ports at `at`, `size` bytes long if its size can be told.
+    #[inline(always)]
+    fn with_ports(packet: &[u8], at: usize, size: Option<usize>) -> Self {
+        let Some([a, b, c, d]) = field(packet, at) else {
+            return Self::begun(at);
+        };
+        Self {
+            reached: Layer::Transport,
+            has_ports: true,
+            sport: u16::from_be_bytes([*a, *b]),
+            dport: u16::from_be_bytes([*c, *d]),
+            payload: behind(packet, at, size),
+            ..Self::begun(at)
+        }
+    }
+
+    /// A header without ports, known if it is whole.
+    fn without_ports(packet: &[u8], at: usize, size: Option<usize>) -> Self {
+        let payload = behind(packet, at, size);
+        Self {
+            reached: payload.map_or(Layer::Network, |_| Layer::Transport),
+            payload,
+            ..Self::begun(at)
+        }
+    }
+}
+
+/// Where the payload begins, if the header before it is whole.
+#[inline(always)]
+fn behind(packet: &[u8], at: usize, size: Option<usize>) -> Option<u16> {
+    size.map(|size| at + size)
+        .filter(|end| *end <= packet.len())
+        .map(|end| end as u16)
+}
+
 /// Reads the transport header at `at`, which is not outside the packet.
-#[inline]
-pub(super) fn read(headers: &mut Headers, packet: &[u8], at: usize) {
-    headers.transport = Some(at as u16);
-    match headers.key.proto {
-        proto::TCP => tcp(headers, packet, at),
-        proto::UDP | proto::UDP_LITE => {
-            ports(headers, packet, at);
-            headers.behind(packet, at + 8);
-        }
-        other => rarer(headers, packet, at, other),
-    }
-}
-
-#[inline]
-fn tcp(headers: &mut Headers, packet: &[u8], at: usize) {
-    ports(headers, packet, at);
-    let Some(word) = be16(packet, at + 12) else {
-        return;
-    };
-    headers.tcp_flags = Some(word & 0x0fff);
-    let head_len = usize::from(word >> 12) * 4;
-    if head_len >= 20 {
-        headers.behind(packet, at + head_len);
-    }
-}
-
-#[inline]
-fn ports(headers: &mut Headers, packet: &[u8], at: usize) {
-    if let Some([a, b, c, d]) = field(packet, at) {
-        headers.reached = Layer::Transport;
-        headers.has_ports = true;
-        headers.key.sport = u16::from_be_bytes([*a, *b]);
-        headers.key.dport = u16::from_be_bytes([*c, *d]);
-    }
-}
-
-fn rarer(headers: &mut Headers, packet: &[u8], at: usize, protocol: u8) {
+#[inline(always)]
+pub(super) fn read(protocol: u8, packet: &[u8], at: usize) -> Carried {
     match protocol {
-        proto::ICMP | proto::ICMPV6 => {
-            if let Some([kind, code]) = field(packet, at) {
-                headers.reached = Layer::Transport;
-                headers.icmp = Some(Icmp {
-                    kind: *kind,
-                    code: *code,
-                });
-            }
-            headers.behind(packet, at + 8);
-        }
-        proto::SCTP => {
-            ports(headers, packet, at);
-            headers.behind(packet, at + 12);
-        }
-        proto::DCCP => dccp(headers, packet, at),
-        proto::GRE => gre(headers, packet, at),
-        proto::ESP => {
-            headers.behind(packet, at + 8);
-            headers.reached_if_whole();
-        }
-        _ => headers.payload = Some(at as u16),
+        proto::TCP => tcp(packet, at),
+        proto::UDP => Carried::with_ports(packet, at, Some(8)),
+        other => rarer(other, packet, at),
     }
 }
 
-/// DCCP (RFC 4340): the byte behind the ports is the length of the header in words.
-fn dccp(headers: &mut Headers, packet: &[u8], at: usize) {
-    ports(headers, packet, at);
-    if let Some(words) = packet.get(at + 4) {
-        headers.behind(packet, at + usize::from(*words) * 4);
+#[inline(always)]
+fn tcp(packet: &[u8], at: usize) -> Carried {
+    let word = be16(packet, at + 12);
+    let size = word.map(|word| usize::from(word >> 12) * 4);
+    Carried {
+        tcp_flags: word.map(|word| word & 0x0fff),
+        ..Carried::with_ports(packet, at, size.filter(|size| *size >= 20))
     }
 }
 
-/// GRE: four bytes, and four more for each of checksum or routing, key, sequence number, and (in
-/// version 1, PPTP) acknowledgement.
-fn gre(headers: &mut Headers, packet: &[u8], at: usize) {
-    let Some(flags) = be16(packet, at) else {
-        return;
+#[inline(never)]
+fn rarer(protocol: u8, packet: &[u8], at: usize) -> Carried {
+    match protocol {
+        proto::UDP_LITE => Carried::with_ports(packet, at, Some(8)),
+        proto::SCTP => Carried::with_ports(packet, at, Some(12)),
+        // RFC 4340: the byte behind the ports is the length of the header in words.
+        proto::DCCP => {
+            let words = packet.get(at + 4).copied();
+            Carried::with_ports(packet, at, words.map(|words| usize::from(words) * 4))
+        }
+        proto::ICMP | proto::ICMPV6 => icmp(packet, at),
+        proto::GRE => Carried::without_ports(packet, at, gre(packet, at)),
+        proto::ESP => Carried::without_ports(packet, at, Some(8)),
+        _ => Carried {
+            payload: Some(at as u16),
+            ..Carried::begun(at)
+        },
+    }
+}
+
+fn icmp(packet: &[u8], at: usize) -> Carried {
+    let Some([kind, code]) = field(packet, at) else {
+        return Carried::begun(at);
     };
+    Carried {
+        reached: Layer::Transport,
+        icmp: Some(Icmp {
+            kind: *kind,
+            code: *code,
+        }),
+        payload: behind(packet, at, Some(8)),
+        ..Carried::begun(at)
+    }
+}
+
+/// Size of a GRE header: four bytes, and four more for each of checksum or routing, key, sequence number,
+/// and (in version 1, PPTP) acknowledgement.
+fn gre(packet: &[u8], at: usize) -> Option<usize> {
+    let flags = be16(packet, at)?;
     let optional = [
         flags & 0xc000,
         flags & 0x2000,
@@ -87,22 +147,5 @@ fn gre(headers: &mut Headers, packet: &[u8], at: usize) {
         flags & 0x0080,
     ];
     let words = 1 + optional.iter().filter(|bit| **bit != 0).count();
-    headers.behind(packet, at + words * 4);
-    headers.reached_if_whole();
-}
-
-impl Headers {
-    /// Notes that the payload begins at `at`, if the header before it is whole.
-    #[inline]
-    fn behind(&mut self, packet: &[u8], at: usize) {
-        if at <= packet.len() {
-            self.payload = Some(at as u16);
-        }
-    }
-
-    fn reached_if_whole(&mut self) {
-        if self.payload.is_some() {
-            self.reached = Layer::Transport;
-        }
-    }
+    Some(words * 4)
 }
