@@ -32,22 +32,14 @@ impl Net {
             net.ip(host, "link set lo up");
         }
         net.link(
-            "client",
-            "c0",
-            "10.9.1.1/24",
-            "server",
-            "s0",
-            "10.9.1.2/24",
+            ["client", "c0", "10.9.1.1/24"],
+            ["server", "s0", "10.9.1.2/24"],
             1500,
         );
         // room for the wrapping, as AWS has it
         net.link(
-            "server",
-            "u0",
-            "10.9.2.1/24",
-            "sensor",
-            "m0",
-            "10.9.2.2/24",
+            ["server", "u0", "10.9.2.1/24"],
+            ["sensor", "m0", "10.9.2.2/24"],
             9000,
         );
         net.ip("server", "link add vx0 type vxlan id 4242 local 10.9.2.1 remote 10.9.2.2 dstport 4789 dev u0 nolearning");
@@ -64,7 +56,9 @@ impl Net {
         format!("{}{host}", self.prefix)
     }
 
-    fn link(&self, a: &str, da: &str, na: &str, b: &str, db: &str, nb: &str, mtu: u32) {
+    /// Joins two hosts: each with its device and address.
+    fn link(&self, a: [&str; 3], b: [&str; 3], mtu: u32) {
+        let ([a, da, na], [b, db, nb]) = (a, b);
         let (ns_a, ns_b) = (self.name(a), self.name(b));
         run(tool("ip").args([
             "link", "add", da, "netns", &ns_a, "type", "veth", "peer", "name", db, "netns", &ns_b,

@@ -11,7 +11,7 @@ use crate::daemon;
 use crate::pipeline;
 use crate::source::Kind;
 
-/// Run the sensor. Without a configuration it listens on [::]:4789 and keeps every VNI in ./captures.
+/// Run the sensor. Without a configuration it listens on port 4789 and keeps every VNI in ./captures.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   mirrortap run                                       every VNI, into ./captures

@@ -103,9 +103,12 @@ impl Signals {
     async fn drain(&mut self, sensor: Arc<Sensor>, limit: Duration) -> Option<Report> {
         let (done, finished) = oneshot::channel();
         // a thread of its own: nothing may hold up the second signal
-        std::thread::spawn(move || done.send(sensor.stop(limit)));
+        std::thread::spawn(move || {
+            // nobody listens any more when a second signal came first
+            let _ = done.send(Box::new(sensor.stop(limit)));
+        });
         tokio::select! {
-            report = finished => report.ok(),
+            report = finished => report.ok().map(|boxed| *boxed),
             _ = self.terminate.recv() => None,
             _ = self.interrupt.recv() => None,
         }

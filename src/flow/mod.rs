@@ -41,8 +41,11 @@ pub fn symmetric_hash(place: u64, headers: &Headers) -> u64 {
     let key = &headers.key;
     let (src, dst) = (words(key.src), words(key.dst));
     // the pieces of a packet share addresses only: not ports, nor (behind IPv6 destination options) the protocol
-    let (proto, sport, dport) =
-        if headers.is_fragment() { (0, 0, 0) } else { (key.proto, key.sport, key.dport) };
+    let (proto, sport, dport) = if headers.is_fragment() {
+        (0, 0, 0)
+    } else {
+        (key.proto, key.sport, key.dport)
+    };
     let a = fold(fold(src.0, src.1), u64::from(sport));
     let b = fold(fold(dst.0, dst.1), u64::from(dport));
     let both = fold(a.wrapping_add(b), a ^ b);
@@ -70,26 +73,42 @@ mod tests {
     }
 
     fn hash(headers: &Headers) -> u64 {
-        symmetric_hash(place_hash(IpAddr::from([10, 0, 0, 1]), Vni::new(7)), headers)
+        symmetric_hash(
+            place_hash(IpAddr::from([10, 0, 0, 1]), Vni::new(7)),
+            headers,
+        )
     }
 
     #[test]
     fn the_same_addresses_in_another_session_are_another_flow() {
         let headers = packet([10, 0, 0, 1], [10, 0, 0, 2], 1, 2);
         let places = [([10, 0, 0, 1], 7), ([10, 0, 0, 1], 8), ([10, 0, 0, 2], 7)];
-        let hashes = places.map(|(s, v)| symmetric_hash(place_hash(IpAddr::from(s), Vni::new(v)), &headers));
+        let hashes =
+            places.map(|(s, v)| symmetric_hash(place_hash(IpAddr::from(s), Vni::new(v)), &headers));
         assert!(hashes[0] != hashes[1] && hashes[0] != hashes[2] && hashes[1] != hashes[2]);
     }
 
     #[test]
     fn every_fragment_of_a_packet_meets_the_same_worker() {
         let first = Headers {
-            fragment: Some(Fragment { offset: 0, more: true, id: 5 }),
+            fragment: Some(Fragment {
+                offset: 0,
+                more: true,
+                id: 5,
+            }),
             ..packet([10, 0, 0, 1], [10, 0, 0, 2], 1000, 53)
         };
         let later = Headers {
-            key: FlowKey { sport: 0, dport: 0, ..first.key },
-            fragment: Some(Fragment { offset: 1480, more: false, id: 5 }),
+            key: FlowKey {
+                sport: 0,
+                dport: 0,
+                ..first.key
+            },
+            fragment: Some(Fragment {
+                offset: 1480,
+                more: false,
+                id: 5,
+            }),
             ..first
         };
         assert_eq!(hash(&first), hash(&later));
@@ -105,7 +124,10 @@ mod tests {
                 counts[usize::from(worker_of(hash(&headers), workers))] += 1;
             }
             let fair = 16_000 / u32::from(workers);
-            assert!(counts.iter().all(|n| n.abs_diff(fair) < fair / 5), "{workers}: {counts:?}");
+            assert!(
+                counts.iter().all(|n| n.abs_diff(fair) < fair / 5),
+                "{workers}: {counts:?}"
+            );
         }
     }
 

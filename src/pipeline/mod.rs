@@ -1,6 +1,6 @@
 //! The one place that knows the whole graph: what is started, how it is joined, in which order it stops.
 //!
-//! Takes: a [`Config`](crate::config::Config), and for a replay the files. Gives: a running [`Pipeline`], its
+//! Takes: a [`Config`], and for a replay the files. Gives: a running [`Pipeline`], its
 //! health, its numbers, and at the end the [`Report`]. Holds: stop order is data order (sources, receivers, workers,
 //! writers), each stage ends because the one before it has, so nothing is lost between them; a reload
 //! swaps the sessions and touches no thread.

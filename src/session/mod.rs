@@ -1,7 +1,7 @@
 //! Mirror sessions: whose packet this is, and what is wanted of it.
 //!
 //! Takes: the `[[session]]` tables of the configuration. Gives: for an (endpoint, outer source, VNI) its
-//! [`Peer`] and its [`Session`]: filter, packet length, and the [`Target`] that its packets go to. Holds: what is
+//! [`Peer`](crate::packet::Peer) and its [`Session`]: filter, packet length, and the [`Target`] that its packets go to. Holds: what is
 //! known of a session or a peer (ledger, learnt MAC address) outlives every reload; a [`Snapshot`] is immutable
 //! and swapped whole.
 //!

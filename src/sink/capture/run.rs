@@ -31,7 +31,7 @@ pub(super) struct Mark {
     pub(super) len: u32,
     /// Bytes of the packet in it.
     pub(super) caplen: u32,
-    /// [`Peer::id`].
+    /// [`Peer::id`](crate::packet::Peer::id).
     pub(super) peer: u32,
 }
 
