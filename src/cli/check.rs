@@ -45,7 +45,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         args.file.display()
     );
     println!(
-        "# on this machine ({} cores): {} receivers for each address, {} workers",
+        "# on this machine (cores: {}): receivers for each address: {}, workers: {}",
         cores.len(),
         layout.receivers,
         layout.workers

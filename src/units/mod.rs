@@ -96,10 +96,14 @@ fn fraction(number: &str, factor: u64) -> Option<u64> {
     (value.is_finite() && (0.0..1e18).contains(&value)).then_some(value as u64)
 }
 
-fn print(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The largest unit that is exact; zero in the unit `zero`.
+fn print(value: u64, units: &[(&str, u64)], zero: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if value == 0 {
+        return write!(f, "0{zero}");
+    }
     let exact = units
         .iter()
-        .find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
+        .find(|(_, factor)| value.is_multiple_of(*factor));
     let (name, factor) = exact.or(units.last()).copied().unwrap_or(("", 1));
     write!(f, "{}{name}", value / factor)
 }
@@ -133,7 +137,7 @@ impl FromStr for Interval {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print(self.0, SIZE_UNITS, f)
+        print(self.0, SIZE_UNITS, "B", f)
     }
 }
 
@@ -142,6 +146,7 @@ impl fmt::Display for Interval {
         print(
             u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX),
             TIME_UNITS,
+            "s",
             f,
         )
     }
