@@ -153,6 +153,10 @@ fn said(message: String, place: Option<Range<usize>>) -> Mistake {
 /// The program that libpcap makes, as numbers.
 #[cfg(feature = "pcap-filter")]
 fn numbers(expression: &str, optimize: bool) -> Result<Vec<u32>, String> {
+    // of beginnings, too: libpcap must never be given something that it asks a name server about
+    if let Some(unknown) = words::unknown(expression, &words::split(expression)) {
+        return Err(unknown.message);
+    }
     let dead = pcap::Capture::dead(pcap::Linktype::ETHERNET).map_err(|e| e.to_string())?;
     let program = dead.compile(expression, optimize).map_err(|e| match e {
         pcap::Error::PcapError(text) => text
