@@ -2,8 +2,7 @@
 //!
 //! Every member is optional when reading and unknown ones are passed over: the AWS CLI leaves out what is not set and
 //! grows new members. The network service `amazon-dns` mirrors DNS with the Amazon resolver whatever the rules say.
-//! The VPC's own resolver address (its base address plus two) stands in no filter, so only the link-local addresses are
-//! known here; traffic of the other is matched by rules, as `docs/filters.md` says.
+//! A filter does not say where the resolver is, see [`Resolvers`].
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
@@ -25,13 +24,23 @@ pub struct Import {
     pub amazon_dns: bool,
 }
 
-/// The Amazon resolver, at its link-local addresses.
+/// The Amazon resolver, where it can be: at its link-local addresses, and at the address of each VPC that is its
+/// first plus two. VPCs are from /16 to /28 large and private as a rule, so that one ends in the bits 0010
+/// (10.0.0.2, 172.31.0.2, 192.168.7.18). Another DNS server at such an address is taken for the resolver: what AWS
+/// would mirror is never lost, and a little more may be kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolvers;
 
 impl Resolvers {
     const V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 253);
     const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253);
+    /// Networks that VPCs have without being public: RFC 1918 and shared address space.
+    const PRIVATE: [(Ipv4Addr, u32); 4] = [
+        (Ipv4Addr::new(10, 0, 0, 0), 8),
+        (Ipv4Addr::new(172, 16, 0, 0), 12),
+        (Ipv4Addr::new(192, 168, 0, 0), 16),
+        (Ipv4Addr::new(100, 64, 0, 0), 10),
+    ];
 
     /// Whether a packet is DNS with the resolver.
     pub(super) fn serve(self, key: &FlowKey, ports: Option<(u16, u16)>) -> bool {
@@ -39,11 +48,23 @@ impl Resolvers {
         let Some((sport, dport)) = ports.filter(|_| key.proto == UDP || key.proto == TCP) else {
             return false;
         };
-        let is = |address: &[u8; 16]| match key.version {
-            4 => address.starts_with(&Self::V4.octets()),
+        (dport == DNS && Self::is(key.version, &key.dst))
+            || (sport == DNS && Self::is(key.version, &key.src))
+    }
+
+    fn is(version: u8, address: &[u8; 16]) -> bool {
+        let [a, b, c, d, ..] = *address;
+        match version {
+            4 => Self::is_v4(Ipv4Addr::new(a, b, c, d)),
             _ => *address == Self::V6.octets(),
-        };
-        (dport == DNS && is(&key.dst)) || (sport == DNS && is(&key.src))
+        }
+    }
+
+    fn is_v4(address: Ipv4Addr) -> bool {
+        let bits = address.to_bits();
+        let within =
+            |(network, length): &(Ipv4Addr, u32)| (bits ^ network.to_bits()) >> (32 - length) == 0;
+        address == Self::V4 || (bits & 0xf == 2 && Self::PRIVATE.iter().any(within))
     }
 }
 
@@ -68,7 +89,8 @@ struct MirrorFilter {
 struct MirrorRule {
     rule_number: Option<u32>,
     rule_action: Option<Action>,
-    protocol: Option<u32>,
+    /// -1 is how other EC2 calls say all.
+    protocol: Option<i64>,
     source_port_range: Option<PortRange>,
     destination_port_range: Option<PortRange>,
     source_cidr_block: Option<String>,
@@ -238,17 +260,50 @@ mod tests {
     }
 
     #[test]
-    fn the_resolver_is_known_by_its_link_local_addresses() {
+    fn the_resolver_is_known_where_a_vpc_can_have_it() {
+        let dns = |server: [u8; 4], port: u16| {
+            let mut key = FlowKey {
+                version: 4,
+                proto: UDP,
+                ..FlowKey::default()
+            };
+            key.dst[..4].copy_from_slice(&server);
+            let asked = Resolvers.serve(&key, Some((40_000, port)));
+            std::mem::swap(&mut key.src, &mut key.dst);
+            assert_eq!(
+                Resolvers.serve(&key, Some((port, 40_000))),
+                asked,
+                "{server:?}"
+            );
+            assert!(!Resolvers.serve(&key, None));
+            asked
+        };
+        for server in [
+            [169, 254, 169, 253],
+            [10, 0, 0, 2],
+            [172, 31, 0, 2],
+            [192, 168, 7, 18],
+            [100, 64, 0, 2],
+        ] {
+            assert!(dns(server, 53), "{server:?}");
+            assert!(!dns(server, 80), "{server:?}");
+        }
+        for server in [
+            [10, 0, 0, 3],
+            [1, 1, 1, 2],
+            [172, 32, 0, 2],
+            [169, 254, 169, 254],
+            [100, 128, 0, 2],
+        ] {
+            assert!(!dns(server, 53), "{server:?}");
+        }
         let mut key = FlowKey {
-            version: 4,
+            version: 6,
             proto: UDP,
             ..FlowKey::default()
         };
-        key.dst[..4].copy_from_slice(&[169, 254, 169, 253]);
-        assert!(Resolvers.serve(&key, Some((40_000, 53))));
-        assert!(!Resolvers.serve(&key, Some((40_000, 80))));
-        assert!(!Resolvers.serve(&key, None));
-        std::mem::swap(&mut key.src, &mut key.dst);
+        key.src = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253).octets();
         assert!(Resolvers.serve(&key, Some((53, 40_000))));
+        assert!(!Resolvers.serve(&key, Some((40_000, 53))));
     }
 }

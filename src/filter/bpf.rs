@@ -37,9 +37,9 @@ pub enum Invalid {
     /// A scratch memory index that is too large.
     #[error("instruction {0}: there are only {SCRATCH} words of memory")]
     Memory(usize),
-    /// A division by the constant zero, or a shift by 32 bits or more.
-    #[error("instruction {0}: division by zero, or a shift by more than 31 bits")]
-    Constant(usize),
+    /// A division by the constant zero.
+    #[error("instruction {0}: division by zero")]
+    Division(usize),
     /// A load from where only the Linux kernel has something.
     #[error("instruction {0}: it uses an extension of the Linux kernel")]
     Extension(usize),
@@ -306,7 +306,7 @@ impl Raw {
             0x16 => Insn::ReturnA,
             0x07 => Insn::ToX,
             0x87 => Insn::FromX,
-            _ => return self.arithmetic().or_else(|_| self.branch()),
+            _ => self.arithmetic()?,
         };
         Ok(plain)
     }
@@ -324,9 +324,12 @@ impl Raw {
             0x74 => Alu::Shr,
             0x94 => Alu::Mod,
             0xa4 => Alu::Xor,
-            _ => return Err(self.unknown()),
+            _ => return self.branch(),
         };
-        Ok(Insn::Alu(op, self.value()))
+        match (op, self.value()) {
+            (Alu::Div | Alu::Mod, Value::K(0)) => Err(Invalid::Division(self.at)),
+            (op, value) => Ok(Insn::Alu(op, value)),
+        }
     }
 
     fn branch(self) -> Result<Insn, Invalid> {

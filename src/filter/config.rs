@@ -79,7 +79,10 @@ impl<T: Into<String>> From<T> for Number {
 
 /// Numbers of a program: a text or a list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "the numbers of a program, as a text or as a list of numbers from 0 to 4294967295"
+)]
 pub enum Numbers {
     /// As `tcpdump -ddd` prints them.
     Text(String),

@@ -14,6 +14,7 @@ mod protocol;
 mod ranges;
 mod rule;
 mod table;
+mod words;
 
 pub use amazon::{Import, import};
 pub use bpf::{Invalid, Program};
@@ -107,7 +108,7 @@ impl Filter {
 
     /// Whether a packet's direction matters.
     pub fn needs_direction(&self) -> bool {
-        self.rules.is_some()
+        !self.rules().is_empty()
     }
 
     /// The rules: ingress before egress, ascending by number. [`Verdict::rule`] is an index into them.

@@ -98,6 +98,12 @@ impl Matcher {
         self.source_ports.is_some() || self.destination_ports.is_some()
     }
 
+    /// Whether it matches TCP and UDP whatever their ports, so that packets without them (later fragments) match too.
+    pub(super) fn takes_every_port(&self) -> bool {
+        let every = |ports: Option<Ports>| ports.is_none_or(|p| (p.from, p.to) == (0, u16::MAX));
+        every(self.source_ports) && every(self.destination_ports)
+    }
+
     /// Whether a packet of this IP version can match as far as addresses go.
     pub(super) fn is_of(&self, version: u8) -> bool {
         let network = self.source.or(self.destination);

@@ -56,7 +56,7 @@ impl Rules {
     #[inline]
     pub(super) fn judge(&self, headers: &Headers, direction: Direction) -> Verdict {
         let key = &headers.key;
-        let ports = ports(headers);
+        let ports = headers.ports();
         if let Some(resolvers) = &self.resolvers
             && resolvers.serve(key, ports)
         {
@@ -94,11 +94,6 @@ impl Rules {
         };
         Verdict { reject, rule }
     }
-}
-
-/// The ports, where the packet has them.
-fn ports(headers: &Headers) -> PortPair {
-    headers.ports()
 }
 
 /// The rules of one direction.
@@ -172,8 +167,10 @@ struct Table<A> {
     destinations: Ranges<A>,
     source_ports: Ranges<u16>,
     destination_ports: Ranges<u16>,
-    /// Rules that a packet without ports can match.
+    /// Rules that a packet of a protocol without ports can match.
     portless: Vec<u64>,
+    /// Rules that TCP or UDP can match when the ports are not known: later fragments, packets that were cut.
+    every_port: Vec<u64>,
 }
 
 impl<A: Value> Table<A> {
@@ -194,6 +191,7 @@ impl<A: Value> Table<A> {
             source_ports: ports_of(|m| m.source_ports),
             destination_ports: ports_of(|m| m.destination_ports),
             portless: set(rules.iter().map(|(_, m)| !m.has_ports())),
+            every_port: set(rules.iter().map(|(_, m)| m.takes_every_port())),
         }
     }
 
@@ -202,11 +200,13 @@ impl<A: Value> Table<A> {
         let protocols = self.protocols.find(proto);
         let sources = self.sources.find(source);
         let destinations = self.destinations.find(destination);
+        let has_ports = proto == TCP || proto == UDP;
         let (source_ports, destination_ports) = match ports {
-            Some((from, to)) if proto == TCP || proto == UDP => (
+            Some((from, to)) if has_ports => (
                 self.source_ports.find(from),
                 self.destination_ports.find(to),
             ),
+            _ if has_ports => (&*self.every_port, &*self.every_port),
             _ => (&*self.portless, &*self.portless),
         };
         let addresses = sources.iter().zip(destinations);
