@@ -1,4 +1,5 @@
 //! What docs/filters.md shows works as it stands, and files of the AWS CLI are read with every member, present or not.
+#![cfg(feature = "pcap-filter")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,7 +34,6 @@ fn filters(text: &str) -> Vec<Config> {
 }
 
 #[test]
-#[cfg(feature = "pcap-filter")]
 fn every_example_of_the_page_is_a_good_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let json = blocks("json");
@@ -54,7 +54,6 @@ fn every_example_of_the_page_is_a_good_configuration() {
 }
 
 #[test]
-#[cfg(feature = "pcap-filter")]
 fn the_mistake_that_the_page_shows_is_shown_so() {
     let config = Config {
         expression: Some("tcp prot 80".to_owned()),
