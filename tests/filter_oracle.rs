@@ -164,6 +164,16 @@ fn random_rules() -> impl Strategy<Value = Vec<RuleConfig>> {
         })
 }
 
+/// An address as a flow key holds it.
+fn bytes(text: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    match text.parse().unwrap() {
+        IpAddr::V4(a) => bytes[..4].copy_from_slice(&a.octets()),
+        IpAddr::V6(a) => bytes = a.octets(),
+    }
+    bytes
+}
+
 fn random_packet() -> impl Strategy<Value = Headers> {
     let v4 = prop::sample::select(
         &[
@@ -202,14 +212,6 @@ fn random_packet() -> impl Strategy<Value = Headers> {
     )
         .prop_map(|(version, v4, v6, proto, sport, dport, known)| {
             let (src, dst) = if version == 6 { v6 } else { v4 };
-            let bytes = |text: &str| {
-                let mut bytes = [0; 16];
-                match text.parse().unwrap() {
-                    IpAddr::V4(a) => bytes[..4].copy_from_slice(&a.octets()),
-                    IpAddr::V6(a) => bytes = a.octets(),
-                }
-                bytes
-            };
             let mut headers = Headers::default();
             if version != 0 {
                 headers.key = FlowKey {

@@ -4,7 +4,8 @@
 use std::io::Write;
 
 use libfuzzer_sys::fuzz_target;
-use mirrortap::source::replay::{Ports, Replay};
+use mirrortap::packet::Ports;
+use mirrortap::source::replay::Replay;
 use mirrortap::source::{Received, Source};
 
 fuzz_target!(|data: &[u8]| {

@@ -68,6 +68,9 @@ impl Resolvers {
     }
 }
 
+/// What to do about a file that is something else.
+const ADVICE: &str = "write it with `aws ec2 describe-traffic-mirror-filters --output json`";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -118,7 +121,8 @@ pub fn import(path: &Path, id: Option<&str>) -> Result<Import, Error> {
         path: path.to_owned(),
         cause,
     })?;
-    let answer: Answer = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
+    let answer: Answer =
+        serde_json::from_str(&text).map_err(|e| failed(format!("{e}; {ADVICE}")))?;
     let filter = choose(answer.traffic_mirror_filters, id).map_err(failed)?;
     let ingress = filter
         .ingress_filter_rules
@@ -160,9 +164,7 @@ fn choose(mut filters: Vec<MirrorFilter>, id: Option<&str>) -> Result<MirrorFilt
     };
     match place {
         Ok(place) => Ok(filters.swap_remove(place)),
-        Err(why) if ids.is_empty() => Err(format!(
-            "{why}; write it with `aws ec2 describe-traffic-mirror-filters`"
-        )),
+        Err(why) if ids.is_empty() => Err(format!("{why}; {ADVICE}")),
         Err(why) => Err(format!(
             "{why}; choose with `id` one of: {}",
             ids.join(", ")

@@ -174,85 +174,21 @@ fn numbers(_: &str, _: bool) -> Result<Vec<u32>, String> {
     Err(String::new())
 }
 
-#[cfg(all(test, feature = "pcap-filter"))]
+#[cfg(feature = "pcap-filter")]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_mistake_is_marked_in_the_expression() {
-        // "" marks the end: something is missing there
-        for (expression, marked, says) in [
-            ("tcp prot 80", "prot", "did you mean \"port\"?"),
-            ("TCP port 80", "TCP", "did you mean \"tcp\"?"),
-            (
-                "tcp port 443 and not nett 10.0.0.0/8",
-                "nett",
-                "did you mean \"net\"?",
-            ),
-            ("tcp and hosst 10.0.0.1", "hosst", "did you mean \"host\"?"),
-            ("tcp port 443 an udp", "an", "did you mean"),
-            ("tcp port 443 and and udp", "and", "syntax error"),
-            ("host 10.0.0.300", "10.0.0.300", "invalid"),
-            (
-                "host 10.0.0.1.2",
-                "10.0.0.1.2",
-                "neither a number nor an address",
-            ),
-            ("net 10.0.0.1/8", "10.0.0.1/8", "non-network bits"),
-            ("net 10.0.0.0/33", "10.0.0.0/33", "mask length"),
-            (
-                "host www.example.org",
-                "www.example.org",
-                "write the address",
-            ),
-            ("src foo or dst foo", "foo", "write the address"),
-            ("port 70000", "70000", "illegal port number"),
-            ("tcp port htpps", "htpps", "unknown port"),
-            ("tcp port 80, 443", ",", "syntax error"),
-            ("udp dst 53 and ip", "53", "'udp' modifier applied to host"),
-            ("src port 80 host", "host", "syntax error"),
-            ("src port 80 and host", "", "missing at the end"),
-            ("ip6 protochain 6 and len > 9", "protochain", "loop"),
-            ("tcp and inbound", "inbound", "direction"),
-            ("ifindex 3", "ifindex", "interface"),
-            ("(tcp port 80", "", "missing at the end"),
-            ("tcp port 80)", ")", "syntax error"),
-            ("tcp port 80 or", "", "missing at the end"),
-            ("len >", "", "missing at the end"),
-            ("tcp[13] & 2", "", "missing at the end"),
-            ("tcp[tcpflags & tcp-syn != 0", "!=", "syntax error"),
-            ("ip proto tcp", "tcp", "syntax error"),
-            ("ip host fe80::1", "fe80::1", "ip6 host"),
-            (
-                "host aa:bb:cc:dd:ee:ff",
-                "aa:bb:cc:dd:ee:ff",
-                "ethernet address",
-            ),
-            (
-                "ether host 1.2.3.4",
-                "1.2.3.4",
-                "illegal link layer address",
-            ),
-            ("tcp; udp", ";", "syntax error"),
-            ("tcp and udp port 53", "udp", "rejects all packets"),
-            (
-                "ip and (tcp or udp) and ip6 and len > 5",
-                "ip6",
-                "rejects all packets",
-            ),
-            ("not", "", "missing at the end"),
-            ("vlan foo", "foo", "no word"),
-            ("tcp.port == 443", "tcp.port", "no word"),
-            ("ip.addr == 10.0.0.1", "ip.addr", "no word"),
-            ("wlan type mgt", "type", "802.11"),
-        ] {
+        for (expression, marked, says) in MISTAKES {
             let error = compile(expression).unwrap_err();
             let shown = error.to_string();
             let place = error
                 .place
                 .clone()
                 .unwrap_or_else(|| panic!("no place: {shown}"));
-            assert_eq!(&expression[place], marked, "{shown}");
+            assert_eq!(&expression[place], *marked, "{shown}");
             assert!(shown.contains(says), "{says}: {shown}");
         }
     }
@@ -311,6 +247,73 @@ mod tests {
             .to_string();
         assert!(error.contains("1201 words"), "{error}");
     }
+
+    /// What people get wrong, the word that is marked ("" is the end: something is missing there), and what is said.
+    const MISTAKES: &[(&str, &str, &str)] = &[
+        ("tcp prot 80", "prot", "did you mean \"port\"?"),
+        ("TCP port 80", "TCP", "did you mean \"tcp\"?"),
+        (
+            "tcp port 443 and not nett 10.0.0.0/8",
+            "nett",
+            "did you mean \"net\"?",
+        ),
+        ("tcp and hosst 10.0.0.1", "hosst", "did you mean \"host\"?"),
+        ("tcp port 443 an udp", "an", "did you mean"),
+        ("tcp port 443 and and udp", "and", "syntax error"),
+        ("host 10.0.0.300", "10.0.0.300", "invalid"),
+        (
+            "host 10.0.0.1.2",
+            "10.0.0.1.2",
+            "neither a number nor an address",
+        ),
+        ("net 10.0.0.1/8", "10.0.0.1/8", "non-network bits"),
+        ("net 10.0.0.0/33", "10.0.0.0/33", "mask length"),
+        (
+            "host www.example.org",
+            "www.example.org",
+            "write the address",
+        ),
+        ("src foo or dst foo", "foo", "write the address"),
+        ("port 70000", "70000", "illegal port number"),
+        ("tcp port htpps", "htpps", "unknown port"),
+        ("tcp port 80, 443", ",", "syntax error"),
+        ("udp dst 53 and ip", "53", "'udp' modifier applied to host"),
+        ("src port 80 host", "host", "syntax error"),
+        ("src port 80 and host", "", "missing at the end"),
+        ("ip6 protochain 6 and len > 9", "protochain", "loop"),
+        ("tcp and inbound", "inbound", "direction"),
+        ("ifindex 3", "ifindex", "interface"),
+        ("(tcp port 80", "", "missing at the end"),
+        ("tcp port 80)", ")", "syntax error"),
+        ("tcp port 80 or", "", "missing at the end"),
+        ("len >", "", "missing at the end"),
+        ("tcp[13] & 2", "", "missing at the end"),
+        ("tcp[tcpflags & tcp-syn != 0", "!=", "syntax error"),
+        ("ip proto tcp", "tcp", "syntax error"),
+        ("ip host fe80::1", "fe80::1", "ip6 host"),
+        (
+            "host aa:bb:cc:dd:ee:ff",
+            "aa:bb:cc:dd:ee:ff",
+            "ethernet address",
+        ),
+        (
+            "ether host 1.2.3.4",
+            "1.2.3.4",
+            "illegal link layer address",
+        ),
+        ("tcp; udp", ";", "syntax error"),
+        ("tcp and udp port 53", "udp", "rejects all packets"),
+        (
+            "ip and (tcp or udp) and ip6 and len > 5",
+            "ip6",
+            "rejects all packets",
+        ),
+        ("not", "", "missing at the end"),
+        ("vlan foo", "foo", "no word"),
+        ("tcp.port == 443", "tcp.port", "no word"),
+        ("ip.addr == 10.0.0.1", "ip.addr", "no word"),
+        ("wlan type mgt", "type", "802.11"),
+    ];
 
     /// One of each form of the language.
     const GOOD: &[&str] = &[

@@ -14,6 +14,7 @@ mod protocol;
 mod ranges;
 mod rule;
 mod table;
+mod vocabulary;
 mod words;
 
 pub use amazon::{Import, import};

@@ -9,205 +9,7 @@
 use std::net::Ipv6Addr;
 use std::ops::Range;
 
-/// What the language knows (pcap-filter(7)), but for constants.
-const KEYWORDS: &[&str] = &[
-    "dst",
-    "src",
-    "link",
-    "ether",
-    "ppp",
-    "slip",
-    "fddi",
-    "tr",
-    "wlan",
-    "arp",
-    "rarp",
-    "ip",
-    "sctp",
-    "tcp",
-    "udp",
-    "icmp",
-    "igmp",
-    "igrp",
-    "pim",
-    "vrrp",
-    "carp",
-    "radio",
-    "ip6",
-    "icmp6",
-    "ah",
-    "esp",
-    "atalk",
-    "aarp",
-    "decnet",
-    "lat",
-    "sca",
-    "moprc",
-    "mopdl",
-    "iso",
-    "esis",
-    "es-is",
-    "isis",
-    "is-is",
-    "l1",
-    "l2",
-    "iih",
-    "lsp",
-    "snp",
-    "csnp",
-    "psnp",
-    "clnp",
-    "stp",
-    "ipx",
-    "netbeui",
-    "host",
-    "net",
-    "mask",
-    "port",
-    "portrange",
-    "proto",
-    "protochain",
-    "gateway",
-    "type",
-    "subtype",
-    "direction",
-    "dir",
-    "address1",
-    "addr1",
-    "address2",
-    "addr2",
-    "address3",
-    "addr3",
-    "address4",
-    "addr4",
-    "ra",
-    "ta",
-    "less",
-    "greater",
-    "byte",
-    "broadcast",
-    "multicast",
-    "and",
-    "or",
-    "not",
-    "len",
-    "length",
-    "inbound",
-    "outbound",
-    "ifindex",
-    "vlan",
-    "mpls",
-    "pppoed",
-    "pppoes",
-    "geneve",
-    "lane",
-    "llc",
-    "metac",
-    "bcc",
-    "oam",
-    "oamf4",
-    "oamf4ec",
-    "oamf4sc",
-    "sc",
-    "ilmic",
-    "vpi",
-    "vci",
-    "connectmsg",
-    "metaconnect",
-    "on",
-    "ifname",
-    "rset",
-    "ruleset",
-    "rnr",
-    "rulenum",
-    "srnr",
-    "subrulenum",
-    "reason",
-    "action",
-    "fisu",
-    "lssu",
-    "lsu",
-    "msu",
-    "hfisu",
-    "hlssu",
-    "hmsu",
-    "sio",
-    "opc",
-    "dpc",
-    "sls",
-    "hsio",
-    "hopc",
-    "hdpc",
-    "hsls",
-];
-
-/// Words that stand for numbers, after the protocol that they begin with.
-const CONSTANTS: &[(&str, &[&str])] = &[
-    (
-        "icmp",
-        &[
-            "type",
-            "code",
-            "-echoreply",
-            "-unreach",
-            "-sourcequench",
-            "-redirect",
-            "-echo",
-            "-routeradvert",
-            "-routersolicit",
-            "-timxceed",
-            "-paramprob",
-            "-tstamp",
-            "-tstampreply",
-            "-ireq",
-            "-ireqreply",
-            "-maskreq",
-            "-maskreply",
-        ],
-    ),
-    (
-        "icmp6",
-        &[
-            "type",
-            "code",
-            "-destinationunreach",
-            "-packettoobig",
-            "-timeexceeded",
-            "-parameterproblem",
-            "-echo",
-            "-echoreply",
-            "-multicastlistenerquery",
-            "-multicastlistenerreportv1",
-            "-multicastlistenerdone",
-            "-routersolicit",
-            "-routeradvert",
-            "-neighborsolicit",
-            "-neighboradvert",
-            "-redirect",
-            "-routerrenum",
-            "-nodeinformationquery",
-            "-nodeinformationresponse",
-            "-ineighbordiscoverysolicit",
-            "-ineighbordiscoveryadvert",
-            "-multicastlistenerreportv2",
-            "-homeagentdiscoveryrequest",
-            "-homeagentdiscoveryreply",
-            "-mobileprefixsolicit",
-            "-mobileprefixadvert",
-            "-certpathsolicit",
-            "-certpathadvert",
-            "-multicastrouteradvert",
-            "-multicastroutersolicit",
-            "-multicastrouterterm",
-        ],
-    ),
-    (
-        "tcp",
-        &[
-            "flags", "-fin", "-syn", "-rst", "-push", "-ack", "-urg", "-ece", "-cwr",
-        ],
-    ),
-];
+use crate::filter::vocabulary::{is_constant, is_keyword, nearest};
 
 /// Words in front of an address.
 const BEFORE_ADDRESS: &[&str] = &["host", "net", "gateway", "src", "dst"];
@@ -316,7 +118,7 @@ impl Context {
                 ..self
             },
             ")" => Self::default(),
-            _ if KEYWORDS.contains(&word) => {
+            _ if is_keyword(word) => {
                 let (address, name) = (BEFORE_ADDRESS.contains(&word), BEFORE_NAME.contains(&word));
                 Self {
                     address,
@@ -362,18 +164,6 @@ fn explain(word: &str, context: Context) -> String {
     }
 }
 
-/// The keyword that was probably meant.
-fn nearest(word: &str) -> Option<&'static str> {
-    let word = word.to_ascii_lowercase();
-    let distance = |known: &str| strsim::damerau_levenshtein(&word, known);
-    let near = KEYWORDS.iter().map(|known| (distance(known), *known));
-    // a short word is near to everything
-    let (_, near) = near
-        .filter(|(d, known)| d * 3 <= known.len())
-        .min_by_key(|(d, _)| *d)?;
-    Some(near)
-}
-
 /// Whether a word holds a piece that is a name: no keyword, number or address.
 fn is_name(word: &str) -> bool {
     if word.starts_with('\\') {
@@ -389,16 +179,8 @@ fn is_name(word: &str) -> bool {
         piece.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '\\')
             && !is_address(piece)
             && !is_constant(piece)
-            && !KEYWORDS.contains(&piece)
+            && !is_keyword(piece)
     })
-}
-
-fn is_constant(word: &str) -> bool {
-    let of = |(protocol, constants): &(&str, &[&str])| {
-        word.strip_prefix(protocol)
-            .is_some_and(|rest| constants.contains(&rest))
-    };
-    CONSTANTS.iter().any(of)
 }
 
 /// A number, an IPv4 or IPv6 address or block, or a MAC address, as libpcap tells them from names.
