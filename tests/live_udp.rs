@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use common::{Ledger, Sensor, all_packets, files, packets};
+use common::{Ledger, Sensor, all_packets, files, packets, tool};
 use mirrortap::generator::sequence;
 use mirrortap::generator::{self, Generator, Options, Pace};
 
@@ -57,6 +57,31 @@ fn account(sent: &generator::Report, ledger: &Ledger, out: &Path) {
     );
 }
 
+/// The file as capinfos, tcpdump and tshark read it.
+fn assert_read_elsewhere(file: &Path, packets: usize) {
+    let lines = |program: &str, args: &[&str]| {
+        let out = tool(program).args(args).arg(file).output().unwrap();
+        assert!(
+            out.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let counted = lines("capinfos", &["-Mrc"]);
+    assert!(
+        counted.trim_end().ends_with(&format!("{packets}")),
+        "{counted}"
+    );
+    assert_eq!(lines("tcpdump", &["-nqtr"]).lines().count(), packets);
+    assert_eq!(
+        lines("tshark", &["-nT", "fields", "-e", "frame.number", "-r"])
+            .lines()
+            .count(),
+        packets
+    );
+}
+
 fn below_capacity(receivers: u16, workers: u16) {
     let folder = tempfile::tempdir().unwrap();
     let sensor = Sensor::start(folder.path(), &config(receivers, workers, ""), &[]);
@@ -87,6 +112,7 @@ fn below_capacity(receivers: u16, workers: u16) {
     }
     for file in files(&folder.path().join("out")) {
         let times: Vec<u64> = packets(&file).iter().map(|p| p.nanos).collect();
+        assert_read_elsewhere(&file, times.len());
         assert!(times.is_sorted(), "{}: in order of time", file.display());
     }
 }

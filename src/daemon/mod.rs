@@ -4,6 +4,7 @@
 //! Holds: READY is told only after every socket is bound and the output was written to; a reload that is refused
 //! changes nothing; the first SIGTERM or SIGINT drains and closes, the second leaves at once.
 
+mod losses;
 mod notify;
 mod sensor;
 mod snapshot;

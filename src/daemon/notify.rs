@@ -18,14 +18,14 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The line to the service manager, if there is one.
 #[derive(Debug)]
-pub struct Notify {
+pub(super) struct Notify {
     line: Option<(UnixDatagram, SocketAddr)>,
     interval: Option<Duration>,
 }
 
 impl Notify {
     /// To the service manager that started this process.
-    pub fn from_env() -> Self {
+    pub(super) fn from_env() -> Self {
         let get = |name| std::env::var_os(name);
         let interval = watchdog_interval(
             get("WATCHDOG_USEC"),
@@ -49,12 +49,12 @@ impl Notify {
     }
 
     /// Everything is bound and writable; `status` is one line for `systemctl status`. Also ends a reload.
-    pub fn ready(&self, status: &str) {
+    pub(super) fn ready(&self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
     /// A reload begins. systemd 253 and newer want the time with it.
-    pub fn reloading(&self) {
+    pub(super) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
             Err(_) => self.tell(&[NotifyState::Reloading]),
@@ -62,7 +62,7 @@ impl Notify {
     }
 
     /// Draining and closing files begins.
-    pub fn stopping(&self) {
+    pub(super) fn stopping(&self) {
         self.tell(&[
             NotifyState::Stopping,
             NotifyState::Status("Draining and closing files."),
@@ -70,14 +70,14 @@ impl Notify {
     }
 
     /// Every thread is alive.
-    pub fn watchdog(&self) {
+    pub(super) fn watchdog(&self) {
         if self.interval.is_some() {
             self.tell(&[NotifyState::Watchdog]);
         }
     }
 
     /// How often the watchdog wants to be fed: half the time after which it bites.
-    pub fn interval(&self) -> Option<Duration> {
+    pub(super) fn interval(&self) -> Option<Duration> {
         self.interval
     }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use crate::config::{self, Config};
 use crate::control::{self, Configuration, Handles};
+use crate::daemon::losses::Losses;
 use crate::daemon::notify::Notify;
 use crate::daemon::snapshot;
+use crate::logging::Limited;
 use crate::pipeline::{self, Pipeline, Report};
 use crate::source::Kind;
 use crate::time::{self, Monotonic};
@@ -54,6 +56,8 @@ pub struct Sensor {
     overrides: Overrides,
     started: Monotonic,
     stopping: AtomicBool,
+    stuck: Limited,
+    losses: Losses,
     /// The configuration in force, and what is told of it.
     state: Mutex<(Config, Configuration)>,
 }
@@ -83,6 +87,8 @@ impl Sensor {
             overrides,
             started: time::monotonic(),
             stopping: AtomicBool::new(false),
+            stuck: Limited::new(Duration::from_secs(60)),
+            losses: Losses::new(),
             state: Mutex::new((config.clone(), told)),
         })
     }
@@ -98,12 +104,18 @@ impl Sensor {
         self.pipeline.health()
     }
 
-    /// Feeds the watchdog while every thread moves. A full disk is no reason to be restarted: that is for health.
-    pub fn tend(&self, notify: &Notify) {
+    /// To be called every few seconds: feeds the watchdog while every thread moves (a full disk is no reason to be
+    /// restarted: that is for health), and tells of losses.
+    pub(super) fn tend(&self, notify: &Notify) {
         match self.pipeline.alive() {
             Ok(()) => notify.watchdog(),
-            Err(reason) => tracing::error!(reason, "The watchdog is not fed."),
+            Err(reason) => {
+                if let Some(suppressed) = self.stuck.pass(time::monotonic().nanos()) {
+                    tracing::error!(reason, suppressed, "The watchdog is not fed.");
+                }
+            }
         }
+        self.losses.tell(&Report::of(&self.pipeline));
     }
 
     /// Reads the configuration again and puts its sessions in force.
