@@ -34,8 +34,11 @@ pub const SLOTS: usize = 128;
 const STRIDE: usize = 65_536 + 9 * 64;
 /// How long a call waits for the first datagram.
 const WAIT: Duration = Duration::from_millis(20);
-/// How long the reader rests when packets come, but not in half a batch a call.
+/// How long the reader rests between calls while packets come in numbers.
 const NAP: Duration = Duration::from_micros(500);
+/// As many datagrams in a call are a number, and worth that many naps.
+const CROWD: usize = 4;
+const NAPS: u32 = 4;
 /// How far back in time a datagram may stand behind one that was read earlier: the kernel stamps a packet
 /// before it queues it, on whichever core the interrupt ran.
 const DISORDER: Duration = Duration::from_millis(10);
@@ -95,6 +98,8 @@ pub struct Udp {
     drops: u32,
     newest: Timestamp,
     last_len: usize,
+    /// Naps that the last crowd is still worth.
+    naps: u32,
     calls: u32,
     stopping: bool,
 }
@@ -200,6 +205,7 @@ impl Udp {
             drops: 0,
             newest: Timestamp::default(),
             last_len: 0,
+            naps: 0,
             calls: 0,
             stopping: false,
         })
@@ -232,9 +238,13 @@ impl Udp {
         Some(info)
     }
 
-    fn rest(&self) {
-        let worthwhile = self.last_len >= 4 && self.last_len < SLOTS / 2;
-        if worthwhile && !self.stopping {
+    fn rest(&mut self) {
+        self.naps = if self.last_len >= CROWD {
+            NAPS
+        } else {
+            self.naps.saturating_sub(1)
+        };
+        if self.naps > 0 && self.last_len < SLOTS && !self.stopping {
             std::thread::sleep(NAP);
         }
     }

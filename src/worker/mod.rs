@@ -25,6 +25,10 @@ const SLEEP: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(2);
 const RETRIES: u32 = 15_000;
 
+/// How long a busy worker naps when its queue is empty, and how many packets in a batch make it busy.
+const NAP: Duration = Duration::from_micros(500);
+const CROWD: usize = 8;
+
 /// What a worker has done, for status and metrics.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -51,6 +55,8 @@ pub struct Worker {
     orders: Vec<u64>,
     /// Whether to wait for room in the sink's buffer: for sources that do not run away.
     patient: bool,
+    /// Whether the last batch was worth a nap.
+    busy: bool,
 }
 
 impl std::fmt::Debug for Worker {
@@ -81,6 +87,7 @@ impl Worker {
             counters,
             orders: vec![0; receivers],
             patient,
+            busy: false,
         }
     }
 
@@ -93,7 +100,7 @@ impl Worker {
     pub fn run(mut self) {
         loop {
             self.counters.heartbeat.beat(time::monotonic().nanos());
-            match self.queue.recv_timeout(SLEEP) {
+            match self.next() {
                 Ok(parcel) => self.take(&parcel),
                 Err(RecvTimeoutError::Timeout) => self.progress(true),
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -103,6 +110,18 @@ impl Worker {
         self.orders.fill(u64::MAX);
         self.progress(true);
         let _ = self.counters.ended.set(());
+    }
+
+    /// The next parcel. While batches come full enough the worker naps and looks again, rather than have itself woken
+    /// for each: a receiver that finds it asleep has to wake it, which costs both more than the batch does.
+    fn next(&mut self) -> Result<Parcel, RecvTimeoutError> {
+        if let Ok(parcel) = self.queue.try_recv() {
+            return Ok(parcel);
+        }
+        if std::mem::take(&mut self.busy) {
+            std::thread::sleep(NAP);
+        }
+        self.queue.recv_timeout(SLEEP)
     }
 
     fn take(&mut self, parcel: &Parcel) {
@@ -150,6 +169,7 @@ impl Worker {
         }
         self.counters.packets.add(batch.lot_len(self.id) as u64);
         self.counters.batches.add(1);
+        self.busy = batch.lot_len(self.id) >= CROWD;
         self.counters.truncated.add(truncated);
         self.seats.publish();
     }
