@@ -6,8 +6,9 @@
 //! arrived is still given before the end is told.
 //!
 //! **Waking.** A reader that blocks is woken for every one to three packets and pays more for scheduling than
-//! for receiving. So after a batch that was neither tiny nor half full the reader naps for 500 µs and lets the
-//! socket's buffer collect; a full batch is followed by the next call at once, a tiny one by a plain wait.
+//! for receiving. So while packets come in numbers the reader naps for 500 µs between its calls and lets the
+//! socket's buffer collect; a full batch is followed by the next call at once. When only single packets have come for
+//! a few calls, it waits plainly for the next.
 //!
 //! **Slots.** A slot is as large as the largest datagram (65,535 bytes), but memory is touched only as far as
 //! datagrams reach, so a batch of ordinary packets costs a page or two for each. The odd part of the
