@@ -145,7 +145,9 @@ impl Pipeline {
         join(&self.receivers);
         join(&self.workers);
         let left = limit.saturating_sub(time::monotonic().since(start));
-        if let Some(writers) = self.writers().take() {
+        // apart, so that the lock is not held while the writers end
+        let writers = self.writers().take();
+        if let Some(writers) = writers {
             let ended = writers.finish(left);
             if !ended.stuck.is_empty() {
                 tracing::error!(threads = ?ended.stuck, "The deadline passed before these threads had ended.");

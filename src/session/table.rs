@@ -88,6 +88,8 @@ struct Known {
     /// Unknown sessions of this generation, by VNI.
     unknown: HashMap<Vni, Arc<Session>>,
     other: Option<Arc<Peer>>,
+    /// Numbers are dense: sinks index by them.
+    next_peer: u32,
 }
 
 /// The table. Shared by receivers, workers, and whoever reads the ledgers.
@@ -155,7 +157,11 @@ impl Table {
             None => known.unknown(&snapshot, key.vni),
         };
         let peer = known.peer(key, &session.name);
-        self.overflowed.add(u64::from(peer.id == u32::MAX));
+        let shared = known
+            .other
+            .as_ref()
+            .is_some_and(|other| Arc::ptr_eq(other, &peer));
+        self.overflowed.add(u64::from(shared));
         (peer, session)
     }
 
@@ -249,39 +255,143 @@ impl Known {
         session
     }
 
-    /// The peer of a key. One whose session has another name since a reload is made anew, so that files name the
-    /// session that they belong to; what was learnt of it goes along.
+    /// The peer of a key. One whose session has another name since a reload is made anew, with a number of its own, so
+    /// that files name the session that they belong to; what was learnt of it goes along.
     fn peer(&mut self, key: Key, session: &Arc<str>) -> Arc<Peer> {
         let known = self.peers.get(&key);
         if let Some(peer) = known.filter(|p| p.session == *session) {
             return Arc::clone(peer);
         }
-        let id = self.peers.len() as u32;
+        let id = self.next_peer;
         if known.is_none() && self.peers.len() >= MAX_PEERS {
-            let other = || {
+            return Arc::clone(self.other.get_or_insert_with(|| {
+                self.next_peer += 1;
                 let nowhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-                Arc::new(Peer::new(
-                    u32::MAX,
-                    nowhere,
-                    Vni::default(),
-                    None,
-                    OTHER.into(),
-                ))
-            };
-            return Arc::clone(self.other.get_or_insert_with(other));
+                Arc::new(Peer::new(id, nowhere, Vni::default(), None, OTHER.into()))
+            }));
         }
-        let id = known.map_or(id, |p| p.id);
-        let peer = Arc::new(Peer::new(
-            id,
-            key.source,
-            key.vni,
-            key.endpoint,
-            Arc::clone(session),
-        ));
+        self.next_peer += 1;
+        let session = Arc::clone(session);
+        let peer = Arc::new(Peer::new(id, key.source, key.vni, key.endpoint, session));
         if let Some(mac) = known.and_then(|p| p.eni_mac()) {
             peer.learn_eni_mac(mac);
         }
         self.peers.insert(key, Arc::clone(&peer));
         peer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::session::Config;
+    use crate::spool::{Format, Precision};
+
+    fn settings() -> Settings {
+        Settings {
+            directory: "out".into(),
+            format: Format::Pcap,
+            precision: Precision::Nanos,
+            snaplen: 65_535,
+            rotate_size: None,
+            rotate_interval: None,
+            rotate_packets: None,
+        }
+    }
+
+    fn build(text: &str, keep: &mut Keep) -> Snapshot {
+        #[derive(serde::Deserialize)]
+        struct File {
+            #[serde(default)]
+            session: Vec<Config>,
+        }
+        let file: File = toml::from_str(text).unwrap();
+        Snapshot::build(
+            &file.session,
+            Unknown::Keep,
+            settings(),
+            Path::new("."),
+            keep,
+        )
+        .unwrap()
+    }
+
+    fn table(text: &str) -> Table {
+        let mut keep = Keep::default();
+        Table::new(build(text, &mut keep), keep)
+    }
+
+    fn key(source: [u8; 4], vni: u32) -> Key {
+        Key {
+            source: source.into(),
+            vni: Vni::new(vni),
+            endpoint: None,
+        }
+    }
+
+    #[test]
+    fn source_and_vni_go_before_vni_before_source_before_the_default() {
+        let table = table(
+            "[[session]]\nname = 'rest'\n[[session]]\nname = 'net'\nsource = ['10.0.0.0/8']\n\
+             [[session]]\nname = 'vni'\nvni = 7\n[[session]]\nname = 'both'\nvni = 7\nsource = ['10.1.0.0/16']\n",
+        );
+        for (source, vni, name) in [
+            ([10, 1, 0, 1], 7, "both"),
+            ([10, 2, 0, 1], 7, "vni"),
+            ([10, 1, 0, 1], 8, "net"),
+            ([192, 0, 2, 1], 8, "rest"),
+        ] {
+            assert_eq!(&*table.find(key(source, vni)).1.name, name);
+        }
+    }
+
+    #[test]
+    fn a_flood_of_peers_shares_one_and_numbers_stay_dense() {
+        let table = table("");
+        let flood = MAX_PEERS as u32 + 1_000;
+        let most = (0..flood)
+            .map(|vni| table.find(key([10, 0, 0, 1], vni)).0.id)
+            .max()
+            .unwrap();
+        assert_eq!(
+            most as usize, MAX_PEERS,
+            "one number for each, and one for all others"
+        );
+        assert_eq!(table.overflowed.value(), 1_000);
+        let (peer, session) = table.find(key([10, 0, 0, 1], flood + 5));
+        assert_eq!((&*peer.session, &*session.name), (OTHER, OTHER));
+        assert!(table.ledgers().len() <= MAX_UNKNOWN + 1);
+    }
+
+    #[test]
+    fn a_reload_keeps_ledgers_and_what_was_learnt_and_retires_what_is_claimed() {
+        let table = table("");
+        let (old, unknown) = table.find(key([10, 0, 0, 1], 7));
+        old.learn_eni_mac(42);
+        let (_, retired) = table
+            .swap(|keep| Ok::<_, ()>(build("[[session]]\nname = 'web'\nvni = 7\n", keep)))
+            .unwrap();
+        assert_eq!(retired, [unknown.target.as_ref().unwrap().id]);
+        let (new, web) = table.find(key([10, 0, 0, 1], 7));
+        assert_eq!(
+            (&*web.name, &*new.session, new.eni_mac()),
+            ("web", "web", Some(42))
+        );
+        assert_ne!(
+            new.id, old.id,
+            "files of the two sessions name each its own"
+        );
+        table.swap(|keep| Ok::<_, ()>(build("", keep))).unwrap();
+        let (_, again) = table.find(key([10, 0, 0, 1], 7));
+        assert!(Arc::ptr_eq(&again.ledger, &unknown.ledger));
+    }
+
+    #[test]
+    fn a_refused_reload_changes_nothing() {
+        let table = table("");
+        assert!(table.swap(|_| Err::<Snapshot, _>("no")).is_err());
+        assert_eq!(table.generation(), 1);
     }
 }

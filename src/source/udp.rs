@@ -26,7 +26,7 @@ use crate::packet::{Batch, Datagram, DropReason};
 use crate::source::{Received, Source};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
-use crate::time::{self, Timestamp};
+use crate::time::{self, Monotonic, Timestamp};
 use crate::units::Size;
 
 /// Datagrams a batch, at most. Beyond 64 nothing is gained for the socket (measured).
@@ -43,6 +43,8 @@ const NAPS: u32 = 4;
 /// How far back in time a datagram may stand behind one that was read earlier: the kernel stamps a packet
 /// before it queues it, on whichever core the interrupt ran.
 const DISORDER: Duration = Duration::from_millis(10);
+/// How long a socket is read after the stop was asked for, whatever still comes.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Calls between two readings of `SO_MEMINFO` under load.
 const MEM_INFO_EVERY: u32 = 64;
 
@@ -102,7 +104,8 @@ pub struct Udp {
     /// Naps that the last crowd is still worth.
     naps: u32,
     calls: u32,
-    stopping: bool,
+    /// When the stop was asked for.
+    stopping: Option<Monotonic>,
 }
 
 /// Binds `count` sockets to one address, for one receiver thread each.
@@ -208,7 +211,7 @@ impl Udp {
             last_len: 0,
             naps: 0,
             calls: 0,
-            stopping: false,
+            stopping: None,
         })
     }
 
@@ -223,7 +226,7 @@ impl Udp {
         let new = drops.wrapping_sub(self.drops);
         if new != 0 && new < u32::MAX / 2 {
             self.drops = drops;
-            let place = if self.stopping {
+            let place = if self.stopping.is_some() {
                 &self.facts.dropped_after_stop
             } else {
                 &self.facts.dropped
@@ -245,7 +248,7 @@ impl Udp {
         } else {
             self.naps.saturating_sub(1)
         };
-        if self.naps > 0 && self.last_len < SLOTS && !self.stopping {
+        if self.naps > 0 && self.last_len < SLOTS && self.stopping.is_none() {
             std::thread::sleep(NAP);
         }
     }
@@ -256,7 +259,7 @@ impl Udp {
         // all that was stamped before this moment has been read, give or take the disorder
         self.newest = self.newest.max(time::now());
         batch.order = self.newest.saturating_sub(DISORDER).nanos();
-        if self.stopping {
+        if self.stopping.is_some() {
             Received::End
         } else {
             Received::Nothing
@@ -305,6 +308,13 @@ fn place(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Time
 impl Source for Udp {
     fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
         use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        if self
+            .stopping
+            .is_some_and(|since| time::monotonic().since(since) > DRAIN)
+        {
+            tracing::warn!(address = %self.facts.address, "The socket was still not empty; what is in it is lost.");
+            return Ok(self.nothing(batch));
+        }
         self.rest();
         match self
             .messages
@@ -337,10 +347,10 @@ impl Source for Udp {
 
     /// Lets the kernel refuse what comes from now on (it counts that), and reads what has arrived without waiting.
     fn stop(&mut self) {
-        if !self.stopping {
+        if self.stopping.is_none() {
             self.look_at_memory();
-            self.stopping = true;
-            // without the filter the queue could refill as fast as it is emptied; receivers bound that by time
+            self.stopping = Some(time::monotonic());
+            // without the filter the queue could refill as fast as it is emptied: `DRAIN` bounds that
             let refused = sockopt::refuse_all(self.socket.as_fd());
             if refused.and(self.socket.set_nonblocking(true)).is_err() {
                 tracing::warn!(address = %self.facts.address, "Could not close the socket to new datagrams.");
