@@ -209,6 +209,13 @@ fn amazon_dns_goes_before_the_rules_in_both_directions() {
         assert!(kept(&packet([10, 0, 0, 2], 53)));
         assert!(!kept(&packet([8, 8, 8, 8], 53)));
         assert!(!kept(&packet([10, 0, 0, 2], 80)));
+        // later fragments of DNS that is too long for one packet
+        let later = |server| Headers {
+            has_ports: false,
+            ..packet(server, 0)
+        };
+        assert!(kept(&later([10, 0, 0, 2])));
+        assert!(!kept(&later([8, 8, 8, 8])));
     }
 }
 

@@ -86,6 +86,8 @@ const EXPRESSIONS: &[&str] = &[
     "(tcp or udp) and (src port 53 or dst port 53) and not host 10.1.2.3",
     "geneve",
     "llc",
+    "llc u",
+    "llc s or llc i",
     "stp",
     "ip and -ip[8] < 0xffffff00",
 ];

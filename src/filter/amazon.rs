@@ -42,12 +42,14 @@ impl Resolvers {
         (Ipv4Addr::new(100, 64, 0, 0), 10),
     ];
 
-    /// Whether a packet is DNS with the resolver.
+    /// Whether a packet is DNS with the resolver. Where the ports are not known (later fragments of a long
+    /// answer, packets that were cut) it is taken for DNS.
     pub(super) fn serve(self, key: &FlowKey, ports: Option<(u16, u16)>) -> bool {
         const DNS: u16 = 53;
-        let Some((sport, dport)) = ports.filter(|_| key.proto == UDP || key.proto == TCP) else {
+        if key.proto != UDP && key.proto != TCP {
             return false;
-        };
+        }
+        let (sport, dport) = ports.unwrap_or((DNS, DNS));
         (dport == DNS && Self::is(key.version, &key.dst))
             || (sport == DNS && Self::is(key.version, &key.src))
     }
@@ -277,7 +279,13 @@ mod tests {
                 asked,
                 "{server:?}"
             );
-            assert!(!Resolvers.serve(&key, None));
+            let icmp = FlowKey { proto: 1, ..key };
+            assert!(!Resolvers.serve(&icmp, None));
+            // a later fragment of a long answer
+            assert_eq!(
+                Resolvers.serve(&key, None),
+                Resolvers.serve(&key, Some((53, 1)))
+            );
             asked
         };
         for server in [

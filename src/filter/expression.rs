@@ -343,6 +343,7 @@ mod tests {
         "tcp port http or https",
         "len - 4 > 2 * 50",
         "ip[0] & 0xf << 2 > 20",
+        "llc u or llc sabme",
     ];
 
     #[test]

@@ -26,6 +26,11 @@ const BEFORE_NAME: &[&str] = &[
     "direction",
 ];
 
+/// Kinds of LLC frames, which stand behind `llc` only.
+const LLC_KINDS: &[&str] = &[
+    "i", "s", "u", "rr", "rnr", "rej", "ui", "ua", "disc", "dm", "sabme", "test", "xid", "frmr",
+];
+
 /// Words that libpcap knows and a mirrored packet can't be asked about.
 const IMPOSSIBLE: &[(&str, &str)] = &[
     (
@@ -93,6 +98,8 @@ struct Context {
     name: bool,
     /// The next word may be what the last qualifier wants; behind `port http or`, too.
     expected: bool,
+    /// The word before is `llc`.
+    llc: bool,
 }
 
 impl Context {
@@ -103,19 +110,21 @@ impl Context {
         }
         // `port 443 and nett 10.0.0.0/8`: not the name of a port, whatever it is
         let goes_on = next.is_some_and(is_address);
-        let allowed = self.name && self.expected && !goes_on;
+        let kind = self.llc && LLC_KINDS.contains(&word);
+        let allowed = kind || (self.name && self.expected && !goes_on);
         (is_name(word) && !allowed).then(|| explain(word, self))
     }
 
     fn after(self, word: &str) -> Self {
+        let so_far = Self { llc: false, ..self };
         match word {
             "(" | "not" | "!" => Self {
                 expected: true,
-                ..self
+                ..so_far
             },
             _ if is_joint(word) => Self {
                 expected: true,
-                ..self
+                ..so_far
             },
             ")" => Self::default(),
             _ if is_keyword(word) => {
@@ -124,11 +133,12 @@ impl Context {
                     address,
                     name,
                     expected: address || name,
+                    llc: word == "llc",
                 }
             }
             _ => Self {
                 expected: false,
-                ..self
+                ..so_far
             },
         }
     }
@@ -255,6 +265,7 @@ mod tests {
             "icmp6[icmp6type] == icmp6-echo",
             "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0",
             "len-4 > 3 or tcp[2:2] > 0x50",
+            "llc u or llc rnr or llc",
         ] {
             let expected = good.starts_with("len-4").then_some("len-4");
             assert_eq!(first(good), expected, "{good}");
@@ -272,6 +283,8 @@ mod tests {
             ("tcp[foo:2] = 1", "foo:2"),
             ("host a.b/8", "a.b/8"),
             ("ether host gw", "gw"),
+            ("llc foo", "foo"),
+            ("llc or u", "u"),
         ] {
             assert_eq!(first(bad), Some(name), "{bad}");
         }
