@@ -5,6 +5,8 @@
 //! datagram in the batch or counted in `Batch::refused`; what the kernel lost before is in
 //! [`udp::Facts`], never guessed.
 
+mod fragments;
+mod outer;
 pub mod replay;
 pub mod udp;
 

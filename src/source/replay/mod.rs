@@ -5,9 +5,6 @@
 //! say. Holds: records = datagrams + refused + fragments merged once the end is reached; a damaged file is
 //! delivered as far as it goes, and the damage is told in [`Progress`].
 
-mod fragments;
-mod outer;
-
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::capfile::{Damage, Error, MAX_FRAME, Reader, Record};
 use crate::metrics::{Counter, Gauge};
 use crate::packet::{Batch, Datagram, DropReason, Ports};
-use crate::source::replay::fragments::{Fragments, Outcome};
-use crate::source::replay::outer::{Outer, Udp};
+use crate::source::fragments::{Fragments, Outcome};
+use crate::source::outer::{self, Outer, Udp};
 use crate::source::{Received, Source};
 use crate::time::Timestamp;
 

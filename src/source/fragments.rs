@@ -16,7 +16,7 @@ use etherparse::defrag::IpDefragBuf;
 use etherparse::{IpFragOffset, IpNumber};
 
 use crate::packet::DropReason;
-use crate::source::replay::outer::{Fragment, Key};
+use crate::source::outer::{Fragment, Key};
 use crate::time::Timestamp;
 
 /// Most packets that are waited for.
