@@ -34,6 +34,9 @@ pub(super) struct Args {
     /// Where packets come from.
     #[arg(long, value_enum)]
     source: Option<Kind>,
+    /// Interface that the sources packet and xdp read. May be given several times.
+    #[arg(long, value_name = "DEV")]
+    interface: Vec<String>,
     /// Address of the HTTP control, instead of the configuration's; "off" for none.
     #[arg(long, value_name = "ADDR")]
     control: Option<crate::control::Listen>,
@@ -47,6 +50,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         listen: args.listen,
         output: args.output,
         source: args.source,
+        interface: args.interface,
         control: args.control.map(|l| l.0),
     };
     let loaded = Loaded::load(args.config.as_deref())?;

@@ -26,6 +26,8 @@ pub struct Overrides {
     pub output: Option<PathBuf>,
     /// Kind of source.
     pub source: Option<Kind>,
+    /// Interfaces that it reads.
+    pub interface: Vec<String>,
     /// Address of the HTTP control; `Some(None)` turns it off.
     pub control: Option<Option<SocketAddr>>,
 }
@@ -41,6 +43,9 @@ impl Overrides {
         }
         if let Some(kind) = self.source {
             config.source.kind = kind;
+        }
+        if !self.interface.is_empty() {
+            config.source.interface.clone_from(&self.interface);
         }
         if let Some(listen) = self.control {
             config.control.listen = listen;
@@ -196,14 +201,11 @@ impl Sensor {
     }
 
     fn snapshot(&self) -> control::Snapshot {
-        let (kind, told) = {
-            let state = self.state();
-            (state.0.source.kind, state.1.clone())
-        };
+        let told = self.state().1.clone();
         control::Snapshot {
             uptime_seconds: time::monotonic().since(self.started).as_secs_f64(),
             config: told,
-            ..snapshot::of(&self.pipeline, kind.name())
+            ..snapshot::of(&self.pipeline)
         }
     }
 

@@ -13,12 +13,12 @@ use crate::time;
 const VNIS: usize = 8;
 
 /// Reads everything once. The configuration and the uptime are the sensor's to add.
-pub(super) fn of(pipeline: &Pipeline, kind: &'static str) -> Snapshot {
+pub(super) fn of(pipeline: &Pipeline) -> Snapshot {
     let report = Report::of(pipeline);
     let now = time::monotonic().nanos();
     Snapshot {
         version: env!("CARGO_PKG_VERSION"),
-        source: source(pipeline, kind),
+        source: source(pipeline),
         in_flight: report.total.in_flight(),
         kernel_dropped: report.kernel_dropped,
         ledger: report.total,
@@ -34,16 +34,23 @@ pub(super) fn of(pipeline: &Pipeline, kind: &'static str) -> Snapshot {
     }
 }
 
-fn source(pipeline: &Pipeline, kind: &'static str) -> Source {
-    let mut listen: Vec<_> = pipeline.sockets.iter().map(|s| s.address).collect();
+fn source(pipeline: &Pipeline) -> Source {
+    let Some(first) = pipeline.sources.first() else {
+        return Source {
+            kind: "replay",
+            timestamps: "capture",
+            ..Source::default()
+        };
+    };
+    let mut listen: Vec<_> = pipeline.sources.iter().flat_map(|s| s.listen.clone()).collect();
+    listen.sort_unstable();
     listen.dedup();
-    let first = pipeline.sockets.first();
     Source {
-        kind,
+        kind: first.kind.name(),
         listen,
-        receive_buffer_bytes: first.map_or(0, |s| s.buffer_granted),
-        receive_buffer_requested_bytes: first.map_or(0, |s| s.buffer_asked),
-        timestamps: if first.is_some() { "kernel" } else { "capture" },
+        receive_buffer_bytes: first.buffer_granted,
+        receive_buffer_requested_bytes: first.buffer_asked,
+        timestamps: first.clock.name(),
     }
 }
 

@@ -4,13 +4,20 @@
 //! byte moves until a worker copies a kept packet into a capture run. When the last worker lets go,
 //! the receiver, which keeps one handle of each of its batches, is the only owner again and may refill
 //! it: that is how emptied batches go home, without a return channel.
+//!
+//! Besides its own arena a batch may hold a lease: memory of a ring that the kernel filled, read where it is. Addresses
+//! from [`LENT`] up lie in the lease, those below in the arena, so a descriptor needs no word more.
 
 use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::packet::lots::Lots;
 use crate::packet::{DropReason, Endpoint, Tally, Vni};
+use crate::sys::lease::Lease;
 use crate::time::Timestamp;
+
+/// Addresses of a batch from here on lie in its lease, at the address less this.
+pub const LENT: u32 = Lease::LARGEST;
 
 /// A UDP datagram as a source delivered it: payload only, outer headers gone.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +65,7 @@ pub struct Packet {
 #[derive(Debug)]
 pub struct Batch {
     arena: Box<[u8]>,
+    lease: Option<Lease>,
     used: usize,
     capacity: usize,
     /// What the source delivered.
@@ -81,6 +89,7 @@ impl Batch {
     pub fn new(receiver: u16, capacity: usize, bytes: usize) -> Self {
         Self {
             arena: vec![0; bytes].into_boxed_slice(),
+            lease: None,
             used: 0,
             capacity,
             datagrams: Vec::with_capacity(capacity),
@@ -116,6 +125,18 @@ impl Batch {
         &mut self.arena
     }
 
+    /// Takes memory of a ring, to which descriptors may point with addresses from [`LENT`] up.
+    pub fn lend(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// Gives the memory of the ring back, after which nothing points to it any more: the batch is cleared.
+    pub fn take_lease(&mut self) -> Option<Lease> {
+        let lease = self.lease.take()?;
+        self.clear();
+        Some(lease)
+    }
+
     /// Copies `bytes` behind what is there and returns their place, or `None` when they do not fit
     /// into what is left of the arena.
     pub fn append(&mut self, bytes: &[u8]) -> Option<u32> {
@@ -132,8 +153,13 @@ impl Batch {
         self.refused.drop(reason);
     }
 
-    /// `len` bytes of the arena from `start`; empty when they lie outside it.
+    /// `len` bytes from the address `start`; empty when they lie outside the arena and the lease.
+    #[inline]
     pub fn bytes(&self, start: u32, len: u32) -> &[u8] {
+        if start >= LENT {
+            let lease = self.lease.as_ref();
+            return lease.map_or(&[], |lease| lease.bytes(start - LENT, len));
+        }
         let range = start as usize..start as usize + len as usize;
         self.slice(range)
     }

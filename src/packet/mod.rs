@@ -11,7 +11,7 @@ mod peer;
 mod ports;
 mod reason;
 
-pub use batch::{Batch, Datagram, Packet};
+pub use batch::{Batch, Datagram, LENT, Packet};
 pub use ledger::{Ledger, Tally};
 pub use peer::{Endpoint, Peer, Vni};
 pub use ports::Ports;

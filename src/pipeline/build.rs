@@ -56,10 +56,10 @@ struct Fed {
 pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
     let layout = layout(config);
     let mut feeds = Vec::new();
-    let mut sockets = Vec::new();
+    let mut sources = Vec::new();
     for address in &config.source.listen {
         for udp in listen(*address, config, layout.receivers)? {
-            sockets.push(udp.facts());
+            sources.push(udp.facts());
             let core = layout.receiver_core(feeds.len());
             feeds.push(Fed {
                 source: Box::new(udp),
@@ -68,14 +68,14 @@ pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
         }
     }
     let mut pipeline = start(config, base, layout, feeds, true)?;
-    pipeline.sockets = sockets;
+    pipeline.sources = sources;
     Ok(pipeline)
 }
 
 fn listen(address: SocketAddr, config: &Config, count: usize) -> Result<Vec<udp::Udp>, udp::Error> {
     let sockets = udp::bind(address, count, config.source.receive_buffer)?;
     if let Some(facts) = sockets.first().map(udp::Udp::facts) {
-        tracing::info!(address = %facts.address, sockets = count, receive_buffer = facts.buffer_granted,
+        tracing::info!(address = facts.name, sockets = count, receive_buffer = facts.buffer_granted,
             "Listening.");
         if facts.is_clamped() {
             tracing::warn!(
@@ -147,7 +147,7 @@ fn start(
         receivers,
         workers,
         queues: watched,
-        sockets: Vec::new(),
+        sources: Vec::new(),
         progress: None,
         layout,
         capture: writers.stats(),

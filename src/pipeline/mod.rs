@@ -26,7 +26,7 @@ use crate::dispatch::Parcel;
 use crate::session::{self, Table};
 use crate::sink::capture::{self, Writers};
 use crate::source::replay::Progress;
-use crate::source::udp::Facts;
+use crate::source::Facts;
 use crate::{receiver, time, worker};
 
 /// How long after a reload the files of sessions that are gone are closed.
@@ -54,8 +54,8 @@ pub struct Pipeline {
     pub workers: Vec<Stage<worker::Counters>>,
     /// The workers' queues, to be looked at.
     pub queues: Vec<Receiver<Parcel>>,
-    /// The sockets of a live pipeline.
-    pub sockets: Vec<Arc<Facts>>,
+    /// The sources of a live pipeline, one for each receiver.
+    pub sources: Vec<Arc<Facts>>,
     /// How far a replay is.
     pub progress: Option<Arc<Progress>>,
     /// Threads and cores.

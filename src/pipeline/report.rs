@@ -54,14 +54,9 @@ impl Report {
 }
 
 fn kernel_dropped(pipeline: &Pipeline) -> BTreeMap<&'static str, u64> {
-    let sum = |read: fn(&crate::source::udp::Facts) -> u64| {
-        pipeline.sockets.iter().map(|s| read(s)).sum()
-    };
-    if pipeline.sockets.is_empty() {
-        return BTreeMap::new();
+    let mut all = BTreeMap::new();
+    for (place, lost) in pipeline.sources.iter().flat_map(|s| &s.lost) {
+        *all.entry(*place).or_default() += lost.value();
     }
-    BTreeMap::from([
-        ("socket", sum(|s| s.dropped.value())),
-        ("after_stop", sum(|s| s.dropped_after_stop.value())),
-    ])
+    all
 }

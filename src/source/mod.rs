@@ -1,21 +1,25 @@
 //! Where datagrams come from.
 //!
-//! Takes: sockets or capture files. Gives: batches of [`Datagram`](crate::packet::Datagram)s: the UDP
+//! Takes: sockets, rings or capture files. Gives: batches of [`Datagram`](crate::packet::Datagram)s: the UDP
 //! payloads with outer source, port, time and order. Holds: everything that a source was given is either a
 //! datagram in the batch or counted in `Batch::refused`; what the kernel lost before is in
-//! [`udp::Facts`], never guessed.
+//! [`Facts`], never guessed.
 
+mod facts;
 mod fragments;
 mod outer;
 pub mod replay;
 pub mod udp;
 
+pub use facts::{Clock, Facts, place};
+
 use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::packet::{Batch, Ports};
-use crate::units::Size;
+use crate::units::{Interval, Size};
 
 /// The `[source]` table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,23 +27,47 @@ use crate::units::Size;
 pub struct Config {
     /// Kind of source. `udp` needs no privilege.
     pub kind: Kind,
+    /// Interfaces that `packet` and `xdp` read. None: those that have the addresses listened on, or, for addresses
+    /// like `[::]`, the one of the default route.
+    pub interface: Vec<String>,
     /// Addresses and ports to listen on. `[::]` takes IPv4 too. Add `"[::]:6081"` for a Gateway Load Balancer.
     pub listen: Vec<SocketAddr>,
     /// The VXLAN port.
     pub vxlan_port: u16,
     /// The GENEVE port. On a listening port that is neither, the two are told apart by their shape.
     pub geneve_port: u16,
-    /// Receive buffer asked of the kernel, each socket. Beyond `net.core.rmem_max` it takes CAP_NET_ADMIN.
+    /// Receive buffer asked of the kernel, each socket or ring. A socket's beyond `net.core.rmem_max` takes CAP_NET_ADMIN.
     pub receive_buffer: Size,
+    /// The longest that a packet may wait between its arrival and the sink at loads that can be borne. Longer saves CPU.
+    pub latency: Interval,
+    /// Which clock packet times come from.
+    pub timestamps: Timestamps,
+}
+
+/// Clocks to ask for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timestamps {
+    /// The kernel's.
+    #[default]
+    Kernel,
+    /// The network card's, where it has one; else the kernel's, with a warning.
+    Hardware,
 }
 
 /// Kinds of live sources.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// UDP sockets.
+    /// UDP sockets: no privilege, any interface.
     #[default]
     Udp,
+    /// AF_PACKET rings: about twice the rate; needs CAP_NET_RAW.
+    Packet,
+    /// AF_XDP: the fastest, where the driver has it; needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF.
+    Xdp,
+    /// The fastest of these that privileges, driver and MTU allow.
+    Auto,
 }
 
 impl Kind {
@@ -47,6 +75,9 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
+            Self::Packet => "packet",
+            Self::Xdp => "xdp",
+            Self::Auto => "auto",
         }
     }
 }
@@ -56,10 +87,13 @@ impl Default for Config {
         let ports = Ports::default();
         Self {
             kind: Kind::default(),
+            interface: Vec::new(),
             listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, ports.vxlan))],
             vxlan_port: ports.vxlan,
             geneve_port: ports.geneve,
             receive_buffer: Size(64 << 20),
+            latency: Interval(Duration::from_millis(1)),
+            timestamps: Timestamps::default(),
         }
     }
 }
@@ -85,7 +119,7 @@ pub enum Received {
     End,
 }
 
-/// A receiver's supply of datagrams. Two kinds live behind it: sockets and capture files.
+/// A receiver's supply of datagrams: a socket, a ring, or capture files.
 pub trait Source: Send {
     /// Fills `batch`, which is empty, and sets its `order`. Waits a bounded time (some tens of
     /// milliseconds at most) for the first datagram.
@@ -108,4 +142,10 @@ pub trait Source: Send {
 
     /// A batch of the right shape for this source.
     fn new_batch(&self, receiver: u16) -> Batch;
+
+    /// Takes back what it lent to a batch that nobody uses any more; called for each such batch before every
+    /// [`receive`](Self::receive). Sources that lend nothing have nothing to do.
+    fn reclaim(&mut self, batch: &mut Batch) {
+        batch.take_lease();
+    }
 }

@@ -21,9 +21,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::metrics::{Counter, Gauge};
 use crate::packet::{Batch, Datagram, DropReason};
-use crate::source::{Received, Source};
+use crate::source::{Facts, Kind, Received, Source, place};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
 use crate::time::{self, Monotonic, Timestamp};
@@ -68,34 +67,11 @@ pub enum Error {
     },
 }
 
-/// What is known of a socket, for logs, status and metrics.
-#[derive(Debug)]
-pub struct Facts {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Receive buffer asked for, in bytes.
-    pub buffer_asked: u64,
-    /// Receive buffer granted, in bytes, as the kernel accounts for it.
-    pub buffer_granted: u64,
-    /// Datagrams the kernel dropped for want of buffer (or for a bad checksum) while it ran.
-    pub dropped: Counter,
-    /// Datagrams that came after the stop was asked for.
-    pub dropped_after_stop: Counter,
-    /// Bytes waiting in the socket, when last looked at.
-    pub queued: Gauge,
-}
-
-impl Facts {
-    /// Whether less was granted than asked for.
-    pub fn is_clamped(&self) -> bool {
-        self.buffer_granted < self.buffer_asked
-    }
-}
-
 /// One socket of an address.
 #[derive(Debug)]
 pub struct Udp {
     socket: Socket,
+    address: SocketAddr,
     messages: Messages,
     facts: Arc<Facts>,
     drops: u32,
@@ -194,16 +170,17 @@ impl Udp {
             .map_err(failed("SO_RCVTIMEO"))?;
         // socket(7): "The kernel doubles this value ... to allow space for bookkeeping overhead"
         let granted = socket.recv_buffer_size().map_err(failed("SO_RCVBUF"))? / 2;
+        let places = [place::SOCKET, place::AFTER_STOP];
         let facts = Facts {
-            address,
+            listen: vec![address],
+            mode: "recvmmsg".to_owned(),
             buffer_asked: buffer.0,
             buffer_granted: granted as u64,
-            dropped: Counter::new(),
-            dropped_after_stop: Counter::new(),
-            queued: Gauge::new(),
+            ..Facts::new(Kind::Udp, address.to_string(), &places)
         };
         Ok(Self {
             socket,
+            address,
             messages: Messages::new(SLOTS),
             facts: Arc::new(facts),
             drops: 0,
@@ -227,11 +204,11 @@ impl Udp {
         if new != 0 && new < u32::MAX / 2 {
             self.drops = drops;
             let place = if self.stopping.is_some() {
-                &self.facts.dropped_after_stop
+                place::AFTER_STOP
             } else {
-                &self.facts.dropped
+                place::SOCKET
             };
-            place.add(u64::from(new));
+            self.facts.lose(place, u64::from(new));
         }
     }
 
@@ -268,7 +245,7 @@ impl Udp {
 
     fn take(&mut self, batch: &mut Batch, n: usize) {
         self.last_len = n;
-        let port = self.facts.address.port();
+        let port = self.address.port();
         let mut drops = None;
         for (slot, message) in self.messages.messages().enumerate() {
             drops = message.drops.or(drops);
@@ -276,7 +253,7 @@ impl Udp {
                 .time
                 .map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns));
             self.newest = self.newest.max(time);
-            place(batch, slot, message, port, time);
+            put(batch, slot, message, port, time);
         }
         if let Some(drops) = drops {
             self.note_drops(drops);
@@ -289,7 +266,7 @@ impl Udp {
     }
 }
 
-fn place(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Timestamp) {
+fn put(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Timestamp) {
     match message.source {
         Some(source) if !message.truncated => batch.datagrams.push(Datagram {
             start: (slot * STRIDE) as u32,
@@ -312,7 +289,7 @@ impl Source for Udp {
             .stopping
             .is_some_and(|since| time::monotonic().since(since) > DRAIN)
         {
-            tracing::warn!(address = %self.facts.address, "The socket was still not empty; what is in it is lost.");
+            tracing::warn!(address = %self.address, "The socket was still not empty; what is in it is lost.");
             return Ok(self.nothing(batch));
         }
         self.rest();
@@ -353,7 +330,7 @@ impl Source for Udp {
             // without the filter the queue could refill as fast as it is emptied: `DRAIN` bounds that
             let refused = sockopt::refuse_all(self.socket.as_fd());
             if refused.and(self.socket.set_nonblocking(true)).is_err() {
-                tracing::warn!(address = %self.facts.address, "Could not close the socket to new datagrams.");
+                tracing::warn!(address = %self.address, "Could not close the socket to new datagrams.");
             }
         }
     }
@@ -379,7 +356,7 @@ mod tests {
     fn sender(to: &Udp) -> UdpSocket {
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender
-            .connect(("127.0.0.1", to.facts.address.port()))
+            .connect(("127.0.0.1", to.address.port()))
             .unwrap();
         sender
     }
@@ -388,7 +365,7 @@ mod tests {
     fn a_port_in_use_is_refused_also_with_several_sockets() {
         let first = one("127.0.0.1:0");
         for count in [1, 2] {
-            let error = bind(first.facts.address, count, Size(1 << 20)).unwrap_err();
+            let error = bind(first.address, count, Size(1 << 20)).unwrap_err();
             assert!(matches!(error, Error::InUse(_)), "{error}");
         }
     }
@@ -396,8 +373,8 @@ mod tests {
     #[test]
     fn several_sockets_share_a_port() {
         let sockets = bind("127.0.0.1:0".parse().unwrap(), 3, Size(1 << 20)).unwrap();
-        let port = sockets[0].facts.address.port();
-        assert!(port != 0 && sockets.iter().all(|s| s.facts.address.port() == port));
+        let port = sockets[0].address.port();
+        assert!(port != 0 && sockets.iter().all(|s| s.address.port() == port));
     }
 
     #[test]
@@ -405,7 +382,7 @@ mod tests {
         let mut udp = one("[::]:0");
         sender(&udp).send(b"four").unwrap();
         let six = UdpSocket::bind("[::1]:0").unwrap();
-        six.send_to(b"six", ("::1", udp.facts.address.port()))
+        six.send_to(b"six", ("::1", udp.address.port()))
             .unwrap();
         let mut batch = udp.new_batch(0);
         assert_eq!(udp.receive(&mut batch).unwrap(), Received::Some);
@@ -450,10 +427,10 @@ mod tests {
             batch.clear();
         }
         assert!(
-            udp.facts.dropped.value() > 0,
+            udp.facts.lost_at(place::SOCKET) > 0,
             "nothing was dropped: the test shows nothing"
         );
-        assert_eq!(received + udp.facts.dropped.value(), sent);
+        assert_eq!(received + udp.facts.lost_at(place::SOCKET), sent);
     }
 
     #[test]
@@ -472,7 +449,7 @@ mod tests {
             received += batch.datagrams.len();
             batch.clear();
         }
-        assert_eq!((received, udp.facts.dropped_after_stop.value()), (300, 10));
-        assert_eq!(udp.facts.dropped.value(), 0);
+        assert_eq!((received, udp.facts.lost_at(place::AFTER_STOP)), (300, 10));
+        assert_eq!(udp.facts.lost_at(place::SOCKET), 0);
     }
 }
