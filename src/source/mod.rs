@@ -7,7 +7,9 @@
 
 mod facts;
 mod fragments;
+pub mod interfaces;
 mod outer;
+pub mod packet;
 pub mod replay;
 pub mod udp;
 
