@@ -7,6 +7,8 @@
 
 mod facts;
 mod fragments;
+pub mod ingress;
+mod matcher;
 mod outer;
 pub mod replay;
 pub mod udp;
