@@ -75,7 +75,7 @@ pub fn open(config: &Config, receivers: usize) -> Result<Vec<Packet>, Error> {
     ports.dedup();
     let program = filter::program(&ports, &addresses);
     let found = interfaces::find(config)?;
-    let guard = Arc::new(Guard::new(&config.listen));
+    let guard = Arc::new(Guard::new(&config.listen, &found));
     let mut all = Vec::new();
     for interface in &found {
         let opening = Opening {
@@ -194,8 +194,9 @@ impl Opening<'_> {
             listen: self.config.listen.clone(),
             interface: Some(self.interface.name.clone()),
             mode: format!(
-                "TPACKET_V3, {blocks} blocks of {} KiB{spread}",
-                (1 << BLOCK_SHIFT) >> 10
+                "TPACKET_V3, {blocks} blocks of {} KiB{spread}, {}",
+                (1 << BLOCK_SHIFT) >> 10,
+                self.guard.mode
             ),
             clock,
             buffer_asked: self.config.receive_buffer.0,
