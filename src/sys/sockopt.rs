@@ -28,6 +28,25 @@ pub fn receive_times(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
 }
 
+/// Asks for the network card's receive time with every datagram, and for the kernel's where the card has none
+/// (Documentation/networking/timestamping.rst, SO_TIMESTAMPING; it takes the place of SO_TIMESTAMPNS).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn receive_card_times(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let wanted = libc::SOF_TIMESTAMPING_RX_HARDWARE
+        | libc::SOF_TIMESTAMPING_RAW_HARDWARE
+        | libc::SOF_TIMESTAMPING_RX_SOFTWARE
+        | libc::SOF_TIMESTAMPING_SOFTWARE;
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
+    set(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_TIMESTAMPING,
+        wanted as libc::c_int,
+    )
+}
+
 /// Asks for the drop count with every datagram (socket(7), SO_RXQ_OVFL: "an unsigned 32-bit value ...
 /// indicating the number of packets dropped by the socket since its creation").
 ///
