@@ -16,8 +16,7 @@ use crate::sys::check;
 #[derive(Clone, Copy, Debug)]
 struct Name([u8; 28]);
 
-/// Room for the control messages asked for: one or three timespecs (64 bytes with their header), a u32 (24), and what the kernel
-/// adds to a network card's time.
+/// Room for the control messages asked for: a timespec (32 bytes with its header), three of them (64), and a u32 (24).
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 struct Control([u8; 160]);
@@ -188,7 +187,6 @@ fn notes(mut control: &[u8]) -> Notes {
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => notes.time = timespec(data),
             (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
                 let is_there = |time: &(u64, u32)| *time != (0, 0);
-                notes.time = timespec(data).filter(is_there);
                 notes.card_time = data.get(CARD..).and_then(timespec).filter(is_there);
             }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
@@ -301,9 +299,10 @@ mod tests {
     #[test]
     fn a_time_of_the_card_goes_before_one_of_the_kernel() {
         let message = |card: [u64; 2]| {
-            let words = [16 + 48, (37 << 32) | 1, 5, 6, 0, 0, card[0], card[1]];
+            let kernel = [16 + 16, (35 << 32) | 1, 5, 6];
+            let cards = [16 + 48, (37 << 32) | 1, 0, 0, 0, 0, card[0], card[1]];
+            let words = kernel.iter().chain(&cards);
             words
-                .iter()
                 .flat_map(|w: &u64| w.to_ne_bytes())
                 .collect::<Vec<u8>>()
         };

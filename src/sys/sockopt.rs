@@ -28,17 +28,14 @@ pub fn receive_times(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
 }
 
-/// Asks for the network card's receive time with every datagram, and for the kernel's where the card has none
-/// (Documentation/networking/timestamping.rst, SO_TIMESTAMPING; it takes the place of SO_TIMESTAMPNS).
+/// Asks for the network card's receive time too with every datagram that has one (Documentation/networking/timestamping.rst,
+/// SO_TIMESTAMPING; the software times that this option could give as well must not be mixed with those of SO_TIMESTAMPNS).
 ///
 /// # Errors
 /// Those of setsockopt(2).
 pub fn receive_card_times(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let wanted = libc::SOF_TIMESTAMPING_RX_HARDWARE
-        | libc::SOF_TIMESTAMPING_RAW_HARDWARE
-        | libc::SOF_TIMESTAMPING_RX_SOFTWARE
-        | libc::SOF_TIMESTAMPING_SOFTWARE;
-    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 0)?;
+    let wanted = libc::SOF_TIMESTAMPING_RX_HARDWARE | libc::SOF_TIMESTAMPING_RAW_HARDWARE;
+    receive_times(socket)?;
     set(
         socket,
         libc::SOL_SOCKET,
