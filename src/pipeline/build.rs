@@ -12,6 +12,7 @@ use crate::packet::Ports;
 use crate::pipeline::{Layout, Pipeline, Stage};
 use crate::receiver;
 use crate::session::{self, Keep, Seats, Table};
+use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
 use crate::source::{Source, udp};
@@ -43,6 +44,39 @@ pub enum Error {
     },
 }
 
+/// Where kept packets go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outlet {
+    /// Capture files.
+    Files,
+    /// Nowhere: they are counted as written. For measuring what lies before the files.
+    Nowhere,
+}
+
+impl Outlet {
+    fn live(self, live: bool) -> Ends {
+        Ends { live, outlet: self }
+    }
+
+    /// One for each worker. Writers whose captures are dropped have nothing to do and end.
+    fn sinks(self, captures: Vec<capture::Capture>) -> Vec<Box<dyn Sink>> {
+        let sink = |capture| -> Box<dyn Sink> {
+            match self {
+                Self::Files => Box::new(capture),
+                Self::Nowhere => Box::new(Null::default()),
+            }
+        };
+        captures.into_iter().map(sink).collect()
+    }
+}
+
+/// What is at the two ends: whether packets arrive now, and where they go.
+#[derive(Clone, Copy)]
+struct Ends {
+    live: bool,
+    outlet: Outlet,
+}
+
 /// A source and the core of its receiver.
 struct Fed {
     source: Box<dyn Source>,
@@ -54,6 +88,14 @@ struct Fed {
 /// # Errors
 /// What can't be had: a socket, the output, a thread.
 pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
+    live_into(config, base, Outlet::Files)
+}
+
+/// As [`live`], and what is kept goes where `outlet` says.
+///
+/// # Errors
+/// As for [`live`].
+pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
     let layout = layout(config);
     let mut feeds = Vec::new();
     let mut sources = Vec::new();
@@ -67,7 +109,7 @@ pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
             });
         }
     }
-    let mut pipeline = start(config, base, layout, feeds, true)?;
+    let mut pipeline = start(config, base, layout, feeds, outlet.live(true))?;
     pipeline.sources = sources;
     Ok(pipeline)
 }
@@ -105,9 +147,32 @@ pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipel
         source: Box::new(source),
         core,
     }];
-    let mut pipeline = start(config, base, layout, feeds, false)?;
+    let mut pipeline = start(config, base, layout, feeds, Outlet::Files.live(false))?;
     pipeline.progress = Some(progress);
     Ok(pipeline)
+}
+
+/// Starts a pipeline over sources that somebody has made, one for each receiver: a measurement. They are waited for as
+/// files are.
+///
+/// # Errors
+/// As for [`live`].
+pub fn over(
+    config: &Config,
+    base: &Path,
+    sources: Vec<Box<dyn Source>>,
+    outlet: Outlet,
+) -> Result<Pipeline, Error> {
+    let layout = Layout {
+        receivers: sources.len(),
+        ..layout(config)
+    };
+    let feed = |(i, source)| Fed {
+        source,
+        core: layout.receiver_core(i),
+    };
+    let feeds = sources.into_iter().enumerate().map(feed).collect();
+    start(config, base, layout, feeds, outlet.live(false))
 }
 
 fn layout(config: &Config) -> Layout {
@@ -120,7 +185,7 @@ fn start(
     base: &Path,
     layout: Layout,
     feeds: Vec<Fed>,
-    live: bool,
+    ends: Ends,
 ) -> Result<Pipeline, Error> {
     let mut keep = Keep::default();
     let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
@@ -128,9 +193,9 @@ fn start(
     let setup = capture::Setup {
         output: config.output.clone(),
         workers: layout.workers,
-        live,
+        live: ends.live,
     };
-    let (sinks, writers) = capture::start(&config.writer, &setup)?;
+    let (captures, writers) = capture::start(&config.writer, &setup)?;
     let queues = dispatch::queues(layout.workers, feeds.len() * receiver::BATCHES);
     let watched = queues.receivers.clone();
     let shared = Arc::new(receiver::Shared::default());
@@ -138,8 +203,9 @@ fn start(
         table: &table,
         layout: &layout,
         ports: config.ports(),
-        live,
+        live: ends.live,
     };
+    let sinks = ends.outlet.sinks(captures);
     let workers = joints.workers(queues.receivers, sinks, feeds.len())?;
     let receivers = joints.receivers(feeds, &queues.senders, &shared)?;
     Ok(Pipeline {
@@ -172,12 +238,11 @@ impl Joints<'_> {
     fn workers(
         &self,
         queues: Vec<Receiver<Parcel>>,
-        sinks: Vec<capture::Capture>,
+        sinks: Vec<Box<dyn Sink>>,
         receivers: usize,
     ) -> Result<Vec<Stage<worker::Counters>>, Error> {
         let each = queues.into_iter().zip(sinks).enumerate();
         let started = each.map(|(id, (queue, sink))| {
-            let sink: Box<dyn Sink> = Box::new(sink);
             let worker = Worker::new(id, queue, receivers, self.seats(), sink, !self.live);
             let counters = worker.counters();
             let core = self.layout.worker_core(id);

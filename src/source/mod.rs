@@ -9,6 +9,7 @@ mod facts;
 mod fragments;
 mod outer;
 pub mod replay;
+pub mod synthetic;
 pub mod udp;
 
 pub use facts::{Clock, Facts, place};

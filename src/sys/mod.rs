@@ -9,6 +9,7 @@ pub mod lease;
 pub mod recv;
 pub mod send;
 pub mod sockopt;
+pub mod usage;
 
 use std::io;
 
