@@ -95,7 +95,7 @@ struct Feeder {
 
 impl Feeder {
     fn run(mut self) {
-        let mut source = Synthetic::new(Arc::clone(&self.set), 0);
+        let mut source = Synthetic::new(Arc::clone(&self.set));
         let mut batch = source.new_batch(0);
         let counters = decap::Counters::default();
         while !self.done.load(Ordering::Relaxed) {

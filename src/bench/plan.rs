@@ -15,10 +15,10 @@ use crate::source::Source;
 use crate::source::synthetic::{self, Synthetic};
 use crate::units::{Interval, Size};
 
-/// Datagrams of the source in memory, at least.
-const DATAGRAMS: u64 = 4096;
-/// Their bytes, at most: each batch has them all.
-const BYTES: usize = 24 << 20;
+/// Datagrams of the source in memory, at least: one filling for each batch.
+const DATAGRAMS: u64 = (synthetic::LOTS * synthetic::BATCH) as u64;
+/// Their bytes, at most; each receiver has them all.
+const BYTES: usize = 64 << 20;
 /// A capture file is so large, so that a few of them fit into what the disk may hold.
 const FILE: u64 = 128 << 20;
 /// Sessions times rules, at most: each session compiles its own.
@@ -132,23 +132,18 @@ pub(super) fn traffic(options: &Options, to: SocketAddr) -> Result<generator::Op
 /// The datagrams that the source in memory gives.
 pub(super) fn set(options: &Options) -> Result<Arc<synthetic::Set>, Error> {
     let to = SocketAddr::from((Ipv4Addr::LOCALHOST, 4789));
-    let count = DATAGRAMS.max(u64::from(options.sessions).next_multiple_of(256));
+    let batches = u64::from(options.sessions).next_multiple_of(synthetic::BATCH as u64);
+    let count = DATAGRAMS.max(batches);
     let made = generator::payloads(&traffic(options, to)?, count, BYTES)?;
     let source = IpAddr::from([10, 0, 1, 10]);
-    let places = made.places.into_iter();
-    Ok(Arc::new(synthetic::Set::new(
-        made.bytes,
-        places,
-        source,
-        to.port(),
-    )))
+    let set = synthetic::Set::new(&made.bytes, &made.places, source, to.port());
+    Ok(Arc::new(set))
 }
 
-/// Sources in memory for `receivers` receivers, each beginning elsewhere.
+/// Sources in memory for `receivers` receivers.
 pub(super) fn sources(set: &Arc<synthetic::Set>, receivers: usize) -> Vec<Box<dyn Source>> {
-    let part = set.len() / receivers.max(1);
     (0..receivers)
-        .map(|i| -> Box<dyn Source> { Box::new(Synthetic::new(Arc::clone(set), i * part)) })
+        .map(|_| -> Box<dyn Source> { Box::new(Synthetic::new(Arc::clone(set))) })
         .collect()
 }
 

@@ -65,7 +65,7 @@ pub(super) fn run(options: &Options, stop: &AtomicBool) -> Result<Vec<Cost>, Err
 
 /// The stages before the hand-over, alone.
 fn front(options: &Options) -> Result<Vec<Cost>, Error> {
-    let mut source = Synthetic::new(plan::set(options)?, 0);
+    let mut source = Synthetic::new(plan::set(options)?);
     let mut batches: Vec<Batch> = (0..BATCHES).map(|_| source.new_batch(0)).collect();
     let time = options.duration / 8;
     let filling = spin(&mut batches, time, |batch| {
