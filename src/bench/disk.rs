@@ -50,16 +50,16 @@ pub(super) fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome, Error
         .spawn(move || feeder.run())
         .map_err(|error| crate::pipeline::Error::Thread { name, error })?;
     let begun = time::monotonic();
-    let (before, from) = (Reading::now()?, total(&table));
+    let (before, from) = (Reading::now()?, plan::total(&table));
     runs::rest(options.duration, &folder, options, stop);
-    let (after, to) = (Reading::now()?, total(&table));
+    let (after, to) = (Reading::now()?, plan::total(&table));
     let wall = time::monotonic().since(begun);
     done.store(true, Ordering::Relaxed);
     thread.join().map_err(|_| Error::Panicked)?;
     writers.finish(Duration::from_secs(60));
     let packets = to.written - from.written;
     let threads = after.shares(&before, packets, wall);
-    let ledger = total(&table);
+    let ledger = plan::total(&table);
     Ok(Outcome {
         mode: Mode::Disk,
         receivers: 0,
@@ -77,14 +77,6 @@ pub(super) fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome, Error
     })
 }
 
-fn total(table: &Table) -> Tally {
-    let mut total = Tally::default();
-    for (_, _, tally) in table.ledgers() {
-        total.merge(&tally);
-    }
-    total
-}
-
 /// Gives the sink what it takes.
 struct Feeder {
     set: Arc<synthetic::Set>,
@@ -95,7 +87,7 @@ struct Feeder {
 
 impl Feeder {
     fn run(mut self) {
-        let mut source = Synthetic::new(Arc::clone(&self.set));
+        let mut source = Synthetic::new(Arc::clone(&self.set), 0);
         let mut batch = source.new_batch(0);
         let counters = decap::Counters::default();
         while !self.done.load(Ordering::Relaxed) {

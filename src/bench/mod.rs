@@ -9,6 +9,7 @@ mod disk;
 mod folder;
 mod plan;
 mod runs;
+mod scale;
 mod shares;
 mod stages;
 
@@ -67,7 +68,7 @@ pub enum Mode {
     Disk,
     /// The cost of each stage.
     Stages,
-    /// As work, with 1, 2, 4 and 8 workers.
+    /// Workers alone, 1, 2, 4 and 8 of them.
     Workers,
 }
 

@@ -9,16 +9,16 @@ use crate::bench::{Error, Options};
 use crate::config::Config;
 use crate::filter::{self, Action, Direction, RuleConfig};
 use crate::generator::{self, Input, Pace};
-use crate::packet::Vni;
-use crate::session::{self, OutputConfig, VniRange, Vnis};
+use crate::packet::{Tally, Vni};
+use crate::session::{self, OutputConfig, Table, VniRange, Vnis};
 use crate::source::Source;
 use crate::source::synthetic::{self, Synthetic};
 use crate::units::{Interval, Size};
 
-/// Datagrams of the source in memory, at least: one filling for each batch.
-const DATAGRAMS: u64 = (synthetic::LOTS * synthetic::BATCH) as u64;
-/// Their bytes, at most; each receiver has them all.
-const BYTES: usize = 64 << 20;
+/// Datagrams of the source in memory, at least: few enough to stay in the cache, as freshly received ones are.
+const DATAGRAMS: u64 = 4 * synthetic::BATCH as u64;
+/// Their bytes, at most; each batch of each receiver has them all.
+const BYTES: usize = 16 << 20;
 /// A capture file is so large, so that a few of them fit into what the disk may hold.
 const FILE: u64 = 128 << 20;
 /// Sessions times rules, at most: each session compiles its own.
@@ -136,15 +136,24 @@ pub(super) fn set(options: &Options) -> Result<Arc<synthetic::Set>, Error> {
     let count = DATAGRAMS.max(batches);
     let made = generator::payloads(&traffic(options, to)?, count, BYTES)?;
     let source = IpAddr::from([10, 0, 1, 10]);
-    let set = synthetic::Set::new(&made.bytes, &made.places, source, to.port());
+    let set = synthetic::Set::new(made.bytes, &made.places, source, to.port());
     Ok(Arc::new(set))
 }
 
 /// Sources in memory for `receivers` receivers.
 pub(super) fn sources(set: &Arc<synthetic::Set>, receivers: usize) -> Vec<Box<dyn Source>> {
     (0..receivers)
-        .map(|_| -> Box<dyn Source> { Box::new(Synthetic::new(Arc::clone(set))) })
+        .map(|i| -> Box<dyn Source> { Box::new(Synthetic::new(Arc::clone(set), i)) })
         .collect()
+}
+
+/// All ledgers of a table together.
+pub(super) fn total(table: &Table) -> Tally {
+    let mut total = Tally::default();
+    for (_, _, tally) in table.ledgers() {
+        total.merge(&tally);
+    }
+    total
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::bench::folder::Folder;
 use crate::bench::shares::{self, Reading};
-use crate::bench::{Error, Measured, Mode, Options, Outcome, disk, plan, stages};
+use crate::bench::{Error, Measured, Mode, Options, Outcome, disk, plan, scale, stages};
 use crate::generator::{self, Generator};
 use crate::packet::Tally;
 use crate::pipeline::{self, Outlet, Pipeline, Report};
@@ -41,13 +41,7 @@ pub fn run(mode: Mode, options: &Options, stop: &AtomicBool) -> Result<Measured,
             stages::run(options, stop).map(|stages| Measured::Stages { stages })
         }
         Mode::Workers => {
-            let with = |workers| {
-                let options = Options {
-                    workers,
-                    ..options.clone()
-                };
-                memory(mode, &options, Outlet::Nowhere, stop)
-            };
+            let with = |workers| scale::run(options, workers, stop);
             let runs: Result<Vec<_>, _> = WORKERS.into_iter().map(with).collect();
             runs.map(Measured::Runs)
         }

@@ -1,15 +1,15 @@
 //! What each stage costs for a packet.
 //!
-//! Source, unwrapping and dealing are measured alone, in a loop on this thread. The rest shows as a difference between runs
-//! of the pipeline: with a sink that keeps nothing, receivers and workers cost what comes before the sink; with capture
-//! files they cost the copy into runs too, and the writers the rest. All is CPU time.
+//! Source, unwrapping, dealing and a worker's work are measured alone, in a loop on this thread. The rest shows as a
+//! difference between runs of the pipeline: with a sink that keeps nothing, receivers and workers cost what comes before the
+//! sink; with capture files they cost the copy into runs too, and the writers the rest. All is CPU time.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bench::{Error, Mode, Options, Outcome, plan, runs};
+use crate::bench::{Error, Mode, Options, Outcome, plan, runs, scale};
 use crate::decap;
 use crate::dispatch::{self, Dispatch};
 use crate::packet::{Batch, Ports, Tally};
@@ -47,11 +47,7 @@ pub(super) fn run(options: &Options, stop: &AtomicBool) -> Result<Vec<Cost>, Err
         what,
     };
     let behind = [
-        cost(
-            "work",
-            path(&work) - before,
-            "hand-over, headers, session, filter, ledger",
-        ),
+        cost("join", path(&work) - before, "hand-over, clocks, waiting for batches"),
         cost(
             "append",
             path(&sink) - path(&work),
@@ -65,7 +61,7 @@ pub(super) fn run(options: &Options, stop: &AtomicBool) -> Result<Vec<Cost>, Err
 
 /// The stages before the hand-over, alone.
 fn front(options: &Options) -> Result<Vec<Cost>, Error> {
-    let mut source = Synthetic::new(plan::set(options)?);
+    let mut source = Synthetic::new(plan::set(options)?, 0);
     let mut batches: Vec<Batch> = (0..BATCHES).map(|_| source.new_batch(0)).collect();
     let time = options.duration / 8;
     let filling = spin(&mut batches, time, |batch| {
@@ -78,6 +74,12 @@ fn front(options: &Options) -> Result<Vec<Cost>, Error> {
         batch.packets.clear();
         let mut refused = Tally::default();
         decap::unwrap_batch(batch, Ports::default(), &mut refused, &counters);
+    })?;
+    // before the batches are dealt: all packets are one worker's
+    let mut work = scale::work(options)?;
+    let working = spin(&mut batches, time, |batch| {
+        work.take(batch);
+        work.progress(false);
     })?;
     let workers = usize::from(options.workers.max(1));
     let queues = dispatch::queues(workers, BATCHES);
@@ -92,6 +94,7 @@ fn front(options: &Options) -> Result<Vec<Cost>, Error> {
         cost("source", filling, "filling batches from memory: descriptors, no bytes"),
         cost("decap", unwrapping, "VXLAN off"),
         cost("deal", dealing, "headers and hash of the flow, with more than one worker"),
+        cost("work", working, "headers, session, filter, ledger"),
     ])
 }
 

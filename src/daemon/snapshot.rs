@@ -117,14 +117,18 @@ fn receivers(pipeline: &Pipeline, now: u64) -> Vec<Receiver> {
 }
 
 fn workers(pipeline: &Pipeline, now: u64) -> Vec<Worker> {
-    let each = (0_u16..).zip(pipeline.workers.iter().zip(&pipeline.queues));
-    let told = each.map(|(id, (stage, queue))| Worker {
-        id,
-        packets: stage.counters.packets.value(),
-        batches: stage.counters.batches.value(),
-        queued_batches: queue.len() as u64,
-        queue_limit_batches: queue.capacity().unwrap_or(0) as u64,
-        heartbeat_age_seconds: seconds(stage.counters.heartbeat.age(now)),
+    let each = (0_u16..).zip(&pipeline.workers);
+    let told = each.map(|(id, stage)| {
+        // none where the receiver does the work itself
+        let queue = pipeline.queues.get(usize::from(id));
+        Worker {
+            id,
+            packets: stage.counters.packets.value(),
+            batches: stage.counters.batches.value(),
+            queued_batches: queue.map_or(0, |q| q.len() as u64),
+            queue_limit_batches: queue.map_or(0, |q| q.capacity().unwrap_or(0) as u64),
+            heartbeat_age_seconds: seconds(stage.counters.heartbeat.age(now)),
+        }
     });
     told.collect()
 }

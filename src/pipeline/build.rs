@@ -4,20 +4,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use crate::config::Config;
 use crate::dispatch::{self, Dispatch, Parcel};
 use crate::packet::Ports;
 use crate::pipeline::{Layout, Pipeline, Stage};
-use crate::receiver;
+use crate::receiver::{self, Way};
 use crate::session::{self, Keep, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
 use crate::source::{Source, udp};
 use crate::sys::affinity;
-use crate::worker::{self, Worker};
+use crate::worker::{self, Work, Worker};
 
 /// Why a pipeline can't start.
 #[derive(Debug, thiserror::Error)]
@@ -196,8 +196,6 @@ fn start(
         live: ends.live,
     };
     let (captures, writers) = capture::start(&config.writer, &setup)?;
-    let queues = dispatch::queues(layout.workers, feeds.len() * receiver::BATCHES);
-    let watched = queues.receivers.clone();
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,
@@ -205,14 +203,20 @@ fn start(
         ports: config.ports(),
         live: ends.live,
     };
-    let sinks = ends.outlet.sinks(captures);
-    let workers = joints.workers(queues.receivers, sinks, feeds.len())?;
-    let receivers = joints.receivers(feeds, &queues.senders, &shared)?;
+    let works = joints.works(ends.outlet.sinks(captures), feeds.len());
+    let Running {
+        receivers,
+        workers,
+        queues,
+    } = match (feeds.len(), works.len()) {
+        (1, 1) => joints.run_to_completion(feeds, works, &shared)?,
+        _ => joints.over_queues(feeds, works, &shared)?,
+    };
     Ok(Pipeline {
         table,
         receivers,
         workers,
-        queues: watched,
+        queues,
         sources: Vec::new(),
         progress: None,
         layout,
@@ -235,15 +239,56 @@ impl Joints<'_> {
         Seats::new(Arc::clone(self.table))
     }
 
+    fn works(&self, sinks: Vec<Box<dyn Sink>>, receivers: usize) -> Vec<Work> {
+        let each = sinks.into_iter().enumerate();
+        let work = |(id, sink)| Work::new(id, receivers, self.seats(), sink, !self.live);
+        each.map(work).collect()
+    }
+
+    /// One receiver, which is the worker too.
+    fn run_to_completion(
+        &self,
+        feeds: Vec<Fed>,
+        works: Vec<Work>,
+        shared: &Arc<receiver::Shared>,
+    ) -> Result<Running, Error> {
+        let workers = works.iter().map(|w| Stage::without_thread(w.counters()));
+        let workers = workers.collect();
+        let ways = works.into_iter().map(|work| Way::Here(Box::new(work)));
+        Ok(Running {
+            receivers: self.receivers(feeds, ways, shared)?,
+            workers,
+            queues: Vec::new(),
+        })
+    }
+
+    /// Receivers and workers on threads of their own.
+    fn over_queues(
+        &self,
+        feeds: Vec<Fed>,
+        works: Vec<Work>,
+        shared: &Arc<receiver::Shared>,
+    ) -> Result<Running, Error> {
+        let queues = dispatch::queues(works.len(), feeds.len() * receiver::BATCHES);
+        let watched = queues.receivers.clone();
+        let workers = self.workers(works, queues.receivers)?;
+        let way = |id| Way::Queues(Dispatch::new(id, queues.senders.clone()));
+        let ways: Vec<_> = (0_u16..).take(feeds.len()).map(way).collect();
+        Ok(Running {
+            receivers: self.receivers(feeds, ways.into_iter(), shared)?,
+            workers,
+            queues: watched,
+        })
+    }
+
     fn workers(
         &self,
+        works: Vec<Work>,
         queues: Vec<Receiver<Parcel>>,
-        sinks: Vec<Box<dyn Sink>>,
-        receivers: usize,
     ) -> Result<Vec<Stage<worker::Counters>>, Error> {
-        let each = queues.into_iter().zip(sinks).enumerate();
-        let started = each.map(|(id, (queue, sink))| {
-            let worker = Worker::new(id, queue, receivers, self.seats(), sink, !self.live);
+        let each = works.into_iter().zip(queues).enumerate();
+        let started = each.map(|(id, (work, queue))| {
+            let worker = Worker::new(work, queue);
             let counters = worker.counters();
             let core = self.layout.worker_core(id);
             stage(format!("worker-{id}"), core, counters, || worker.run())
@@ -254,19 +299,26 @@ impl Joints<'_> {
     fn receivers(
         &self,
         feeds: Vec<Fed>,
-        workers: &[Sender<Parcel>],
+        ways: impl Iterator<Item = Way>,
         shared: &Arc<receiver::Shared>,
     ) -> Result<Vec<Stage<receiver::Counters>>, Error> {
-        let started = (0_u16..).zip(feeds).map(|(id, Fed { source, core })| {
-            let dispatch = Dispatch::new(id, workers.to_vec());
+        let each = (0_u16..).zip(feeds).zip(ways);
+        let started = each.map(|((id, Fed { source, core }), way)| {
             let shared = Arc::clone(shared);
             let receiver =
-                receiver::Receiver::new(id, source, self.ports, dispatch, self.seats(), shared);
+                receiver::Receiver::new(id, source, self.ports, way, self.seats(), shared);
             let counters = receiver.counters();
             stage(format!("receiver-{id}"), core, counters, || receiver.run())
         });
         started.collect()
     }
+}
+
+/// The stages of a pipeline that has been started.
+struct Running {
+    receivers: Vec<Stage<receiver::Counters>>,
+    workers: Vec<Stage<worker::Counters>>,
+    queues: Vec<Receiver<Parcel>>,
 }
 
 /// Starts a thread of the packet path, on its core if it has one.

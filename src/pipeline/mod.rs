@@ -43,6 +43,16 @@ pub struct Stage<C> {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+impl<C> Stage<C> {
+    /// A stage that another one's thread sees to.
+    fn without_thread(counters: Arc<C>) -> Self {
+        Self {
+            counters,
+            thread: Mutex::new(None),
+        }
+    }
+}
+
 /// A running pipeline.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -52,7 +62,7 @@ pub struct Pipeline {
     pub receivers: Vec<Stage<receiver::Counters>>,
     /// Workers, by number.
     pub workers: Vec<Stage<worker::Counters>>,
-    /// The workers' queues, to be looked at.
+    /// The workers' queues, to be looked at; none where the receiver does the work itself.
     pub queues: Vec<Receiver<Parcel>>,
     /// The sources of a live pipeline, one for each receiver.
     pub sources: Vec<Arc<Facts>>,

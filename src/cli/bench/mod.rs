@@ -30,13 +30,13 @@ const ALL: [Mode; 6] = [
 /// what the limit is. Both ends can be replaced: by a source in memory, and by a sink that keeps nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Modes:
-  stages   cost of each stage: source, decap, deal, work, append, write
+  stages   cost of each stage: source, decap, deal, work, join, append, write
   work     source in memory -> receivers, workers -> nothing kept
   sink     source in memory -> receivers, workers -> capture files
   disk     packets ready to be written -> capture files
   source   generator -> loopback -> live source -> nothing kept
   path     generator -> loopback -> live source -> capture files: the whole path
-  workers  as work, with 1, 2, 4 and 8 workers (not among the default ones)
+  workers  workers alone, 1, 2, 4 and 8 of them (not among the default ones)
 
 Costs are CPU time, by kind of thread. Capture files are written to a folder made for the run, and removed again.
 The generator on the loopback takes a core and does the kernel's receive work; for the highest rate without loss
