@@ -207,53 +207,47 @@ pub fn fragments_that_come_out_of_order_make_the_same_datagram(scene: Scene) {
     is_what_was_seen(&outcome, &seen);
 }
 
-pub fn outer_vlan_tags_are_looked_through(scene: Scene) {
+/// Sends frames with these tags, and compares with what tcpdump saw.
+fn tagged(scene: &Scene, tags: &[&[u16]]) {
     let net = scene.net();
-    tags(&net);
-    for offload in ["on", "off"] {
-        // veth can't always change it; what it does stays what it is
-        let set = |host, device, what| {
-            let words = ["ethtool", "-K", device, what, offload];
-            drop(net.command(host, &words).output());
-        };
-        set("a", "mt0", "txvlan");
-        set("b", DEVICE, "rxvlan");
-        let mut sensor = scene.start(&net);
-        let watch = Watch::start(&net, "a", "mt0", "");
-        let mut sent = 0;
-        for (vni, to) in [(1, "10.78.0.2"), (2, "10.79.0.2"), (3, SENSOR)] {
-            sent += send(
-                &net,
-                to,
-                &format!("--vni {vni} --count 300 --rate 3000 --size 900"),
-            );
+    let mut sensor = scene.start(&net);
+    let watch = Watch::start(&net, "a", "mt0", "");
+    let addresses = raw::ethernet(&net, 0)[..12].to_vec();
+    let mut frames = Vec::new();
+    for number in 0..100 {
+        for (vni, tags) in (1..).zip(tags) {
+            let tags = tags.iter().flat_map(|word| word.to_be_bytes());
+            let tags: Vec<u8> = tags.collect();
+            let udp = raw::vxlan(vni, number, 500 + number as usize);
+            let v4 = [&[8, 0][..], &raw::ipv4(number as u16, 0, false, &udp)].concat();
+            frames.push([&addresses[..], &tags, &v4].concat());
         }
-        sensor.wait_received(sent);
-        let seen = wire::unwrap(&watch.stop());
-        let outcome = sensor.stop();
-        outcome.is_whole(sent);
-        assert_eq!(seen.len() as u64, sent);
-        is_what_was_seen(&outcome, &seen);
+    }
+    raw::put(&net, &frames);
+    let sent = frames.len() as u64;
+    sensor.wait_received(sent);
+    let counted = sensor.status()["source"]["tagged"].as_u64().unwrap();
+    let seen = wire::unwrap(&watch.stop());
+    let outcome = sensor.stop();
+    outcome.is_whole(sent);
+    assert_eq!(seen.len() as u64, sent);
+    is_what_was_seen(&outcome, &seen);
+    if scene.kind == "packet" {
+        let with = frames.iter().filter(|f| f[12..14] != [8, 0]).count() as u64;
+        assert_eq!(counted, with, "tags that were taken off are counted");
     }
 }
 
-/// One tag, and two.
-fn tags(net: &Net) {
-    for (host, device, last) in [("a", "mt0", 1), ("b", DEVICE, 2)] {
-        let ip = |words: &str| drop(net.run(host, &words.split(' ').collect::<Vec<_>>()));
-        ip(&format!(
-            "ip link add link {device} name one type vlan id 5"
-        ));
-        ip(&format!(
-            "ip link add link {device} name outer type vlan proto 802.1ad id 9"
-        ));
-        ip("ip link add link outer name two type vlan id 7");
-        for (name, net) in [("one", 78), ("two", 79)] {
-            ip(&format!("ip addr add 10.{net}.0.{last}/24 dev {name}"));
-        }
-        ["one", "outer", "two"].map(|name| ip(&format!("ip link set {name} up")));
-    }
-    for to in ["10.78.0.2", "10.79.0.2"] {
-        net.run("a", &["ping", "-q", "-c", "1", "-w", "10", to]);
-    }
+/// A tag without a VLAN is for everybody.
+pub fn priority_tags_are_looked_through(scene: Scene) {
+    tagged(&scene, &[&[], &[0x8100, 0xA000]]);
+}
+
+/// Those that read an interface need no interface for each VLAN.
+pub fn vlan_tags_are_looked_through(scene: Scene) {
+    let double: &[u16] = &[0x88A8, 9, 0x8100, 7];
+    tagged(
+        &scene,
+        &[&[], &[0x8100, 5], double, &[0x8100, 9, 0x8100, 7]],
+    );
 }

@@ -46,7 +46,7 @@ macro_rules! every_claim_for {
             bytes::every_datagram_is_written_once_as_it_was_sent_and_when_it_came,
             bytes::datagrams_in_fragments_arrive_whole,
             bytes::fragments_that_come_out_of_order_make_the_same_datagram,
-            bytes::outer_vlan_tags_are_looked_through,
+            bytes::priority_tags_are_looked_through,
             bytes::jumbo_frames_arrive_whole,
             bytes::a_load_balancers_geneve_is_taken_on_its_port,
             bytes::several_receivers_get_each_datagram_once,
@@ -54,6 +54,7 @@ macro_rules! every_claim_for {
             ledger::a_stop_under_load_writes_all_that_was_received,
             ledger::an_idle_sensor_received_nothing,
             neighbours::another_address_on_the_same_port_is_left_to_its_owner,
+            neighbours::frames_for_another_host_are_not_ours,
             neighbours::a_conversation_through_the_same_interface_goes_on,
             neighbours::nobody_is_told_that_the_port_is_closed,
             changes::an_interface_that_was_down_is_read_again,
@@ -63,6 +64,13 @@ macro_rules! every_claim_for {
 }
 
 every_claim_for! { udp packet }
+
+mod taps {
+    suite! { packet:
+        bytes::vlan_tags_are_looked_through,
+        changes::a_removed_interface_is_named,
+    }
+}
 
 /// A part that this program plays in another network namespace.
 #[test]

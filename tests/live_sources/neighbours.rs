@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 
 use crate::net_support::{DEVICE, SENSOR, listen, say, socket};
+use crate::raw;
 use crate::scene::{Scene, Watch, send, targets};
 
 /// Another address of the sensor's host.
@@ -38,6 +39,26 @@ pub fn owner() {
         }
         say(&count.to_string());
     }
+}
+
+/// Seen by the card, as behind a hub or in promiscuous mode, and for somebody else.
+pub fn frames_for_another_host_are_not_ours(scene: Scene) {
+    let net = scene.net();
+    net.run("b", &["ip", "link", "set", DEVICE, "promisc", "on"]);
+    let mut sensor = scene.start(&net);
+    let ours = raw::ethernet(&net, 0x0800);
+    let mut theirs = ours.clone();
+    theirs[5] ^= 1;
+    let frames = (0..100_u16).map(|i| {
+        let ip = raw::ipv4(i, 0, false, &raw::vxlan(1, i.into(), 100));
+        let header = if i % 2 == 0 { &ours } else { &theirs };
+        [&header[..], &ip].concat()
+    });
+    raw::put(&net, &frames.collect::<Vec<_>>());
+    sensor.wait_received(50);
+    let outcome = sensor.stop();
+    outcome.is_whole(50);
+    assert_eq!(outcome.ledger.0["dropped"], serde_json::json!({}));
 }
 
 pub fn a_conversation_through_the_same_interface_goes_on(scene: Scene) {

@@ -193,7 +193,8 @@ impl Sensor {
         let from = self.child.stdout.as_mut().unwrap();
         from.read_to_end(&mut stdout).unwrap();
         let status = self.child.wait().unwrap();
-        std::thread::sleep(Duration::from_millis(20));
+        // to the end of its log
+        self.log.extend(self.said.iter());
         let stderr = Vec::new();
         Output {
             status,
