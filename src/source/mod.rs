@@ -14,6 +14,7 @@ mod outer;
 pub mod packet;
 pub mod replay;
 pub mod udp;
+mod watermark;
 
 pub use facts::{Clock, Facts, place};
 
