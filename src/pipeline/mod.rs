@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use build::{Error, live, replay};
+pub use build::{Error, Outlet, live, live_into, over, replay};
 pub use feeds::Choice;
 pub use layout::Layout;
 pub use machine::Machine;

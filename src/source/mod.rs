@@ -13,6 +13,7 @@ mod matcher;
 mod outer;
 pub mod packet;
 pub mod replay;
+pub mod synthetic;
 pub mod udp;
 mod watermark;
 

@@ -12,6 +12,7 @@ pub mod recv;
 pub mod ring;
 pub mod send;
 pub mod sockopt;
+pub mod usage;
 
 use std::io;
 
