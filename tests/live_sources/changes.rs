@@ -40,6 +40,25 @@ pub fn a_removed_interface_is_named(scene: Scene) {
     });
 }
 
+/// A pair of interfaces has no clock of its own.
+pub fn a_card_without_receive_times_is_told(mut scene: Scene) {
+    scene.source = "timestamps = 'hardware'".to_owned();
+    let net = scene.net();
+    let mut sensor = scene.start(&net);
+    let sent = send(&net, SENSOR, "--vni 1 --count 200 --rate 2000");
+    sensor.wait_received(sent);
+    let source = sensor.status()["source"].clone();
+    let each_is_counted = source["stray_times"] == sent;
+    assert!(
+        source["timestamps"] == "kernel" || each_is_counted,
+        "{source}"
+    );
+    let outcome = sensor.stop();
+    outcome.is_whole(sent);
+    let says = |words| outcome.log.contains("WARN") && outcome.log.contains(words);
+    assert!(says("receive times") || says("no time"), "{}", outcome.log);
+}
+
 pub fn status_and_metrics_tell_the_kind(scene: Scene) {
     let net = scene.net();
     let sensor = scene.start(&net);
