@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,6 +14,8 @@ use crate::net_support::{DEVICE, Net, SENSOR};
 
 /// How long something may take that takes a moment.
 const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(30);
+const TRIES: u32 = 600;
 
 /// A kind of source, to be tried on hosts that are made when it is known how.
 pub struct Scene {
@@ -151,20 +153,28 @@ impl Sensor {
 
     /// Waits until something is so.
     pub fn wait(&mut self, what: &str, is_so: impl Fn(&mut Self) -> bool) {
-        let end = Instant::now() + PATIENCE;
-        while !is_so(self) {
-            assert!(Instant::now() < end, "{what}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(30));
+        for _ in 0..TRIES {
+            if is_so(self) {
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
+        panic!("{what}: {}", self.log());
     }
 
     /// Waits until so many datagrams were received, or goes on with what there is.
     pub fn wait_received(&mut self, count: u64) {
-        let end = Instant::now() + PATIENCE / 2;
-        let received = |s: &Self| s.status()["ledger"]["received"].as_u64().unwrap();
-        while received(self) < count && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(30));
+        for _ in 0..TRIES / 2 {
+            if self.received() >= count {
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
+    }
+
+    /// How many datagrams it has received.
+    pub fn received(&self) -> u64 {
+        self.status()["ledger"]["received"].as_u64().unwrap()
     }
 
     pub fn signal(&self, name: &str) {

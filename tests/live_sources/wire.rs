@@ -48,8 +48,11 @@ fn inside_geneve(geneve: &[u8]) -> Vec<u8> {
 /// Datagrams in parts, by addresses and identification.
 #[derive(Default)]
 struct Parts {
-    known: BTreeMap<Vec<u8>, BTreeMap<usize, (Vec<u8>, bool)>>,
+    known: BTreeMap<Vec<u8>, Of>,
 }
+
+/// Parts of one datagram by where they belong: bytes, and whether more follow.
+type Of = BTreeMap<usize, (Vec<u8>, bool)>;
 
 impl Parts {
     /// The UDP header and payload of a datagram, once they are all there.
@@ -91,7 +94,7 @@ impl Parts {
     }
 }
 
-fn joined(parts: &BTreeMap<usize, (Vec<u8>, bool)>) -> Option<Vec<u8>> {
+fn joined(parts: &Of) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     for (offset, (bytes, more)) in parts {
         if *offset != whole.len() {
