@@ -1,6 +1,5 @@
 //! Starting the graph, back to front, so that every stage has somewhere to give to.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -9,14 +8,16 @@ use crossbeam_channel::Receiver;
 use crate::config::Config;
 use crate::dispatch::{self, Dispatch, Parcel};
 use crate::packet::Ports;
+use crate::pipeline::feeds::{self, Choice};
 use crate::pipeline::{Layout, Pipeline, Stage};
 use crate::receiver::{self, Way};
 use crate::session::{self, Keep, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
-use crate::source::{Source, udp};
+use crate::source::{Source, packet, udp};
 use crate::sys::affinity;
+use crate::units::Size;
 use crate::worker::{self, Work, Worker};
 
 /// Why a pipeline can't start.
@@ -25,6 +26,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] udp::Error),
+    /// A packet ring.
+    #[error(transparent)]
+    Packet(#[from] packet::Error),
     /// The sessions; normally found when the configuration was loaded.
     #[error("the sessions do not compile: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Sessions(Vec<session::Error>),
@@ -43,6 +47,10 @@ pub enum Error {
         error: std::io::Error,
     },
 }
+
+/// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
+/// memory, which costs as much as the packets do.
+const REPLAY_BUFFER: Size = Size::mebibytes(32);
 
 /// Where kept packets go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,38 +105,16 @@ pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
 /// As for [`live`].
 pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
     let layout = layout(config);
-    let mut feeds = Vec::new();
-    let mut sources = Vec::new();
-    for address in &config.source.listen {
-        for udp in listen(*address, config, layout.receivers)? {
-            sources.push(udp.facts());
-            let core = layout.receiver_core(feeds.len());
-            feeds.push(Fed {
-                source: Box::new(udp),
-                core,
-            });
-        }
-    }
-    let mut pipeline = start(config, base, layout, feeds, outlet.live(true))?;
-    pipeline.sources = sources;
+    let opened = feeds::open(config, &layout)?;
+    let each = opened.sources.into_iter().enumerate();
+    let fed = each.map(|(i, source)| Fed {
+        source,
+        core: layout.receiver_core(i),
+    });
+    let mut pipeline = start(config, base, layout.clone(), fed.collect(), outlet.live(true))?;
+    pipeline.sources = opened.facts;
+    pipeline.choice = opened.choice;
     Ok(pipeline)
-}
-
-fn listen(address: SocketAddr, config: &Config, count: usize) -> Result<Vec<udp::Udp>, udp::Error> {
-    let sockets = udp::bind(address, count, config.source.receive_buffer)?;
-    if let Some(facts) = sockets.first().map(udp::Udp::facts) {
-        tracing::info!(address = facts.name, sockets = count, receive_buffer = facts.buffer_granted,
-            "Listening.");
-        if facts.is_clamped() {
-            tracing::warn!(
-                asked = facts.buffer_asked,
-                granted = facts.buffer_granted,
-                "The kernel granted a smaller receive buffer than asked for; bursts may be lost. \
-                 Raise net.core.rmem_max (see the packaged sysctl file) or grant CAP_NET_ADMIN."
-            );
-        }
-    }
-    Ok(sockets)
 }
 
 /// Starts a replay of captures of outer packets. It runs by itself until the files are through.
@@ -147,7 +133,9 @@ pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipel
         source: Box::new(source),
         core,
     }];
-    let mut pipeline = start(config, base, layout, feeds, Outlet::Files.live(false))?;
+    let mut config = config.clone();
+    config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
+    let mut pipeline = start(&config, base, layout, feeds, Outlet::Files.live(false))?;
     pipeline.progress = Some(progress);
     Ok(pipeline)
 }
@@ -218,6 +206,7 @@ fn start(
         workers,
         queues,
         sources: Vec::new(),
+        choice: Choice::default(),
         progress: None,
         layout,
         capture: writers.stats(),

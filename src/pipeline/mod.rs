@@ -6,6 +6,7 @@
 //! swaps the sessions and touches no thread.
 
 mod build;
+mod feeds;
 mod layout;
 mod report;
 
@@ -16,6 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use build::{Error, Outlet, live, live_into, over, replay};
+pub use feeds::Choice;
 pub use layout::Layout;
 pub use report::Report;
 
@@ -25,8 +27,8 @@ use crate::config::Config;
 use crate::dispatch::Parcel;
 use crate::session::{self, Table};
 use crate::sink::capture::{self, Writers};
-use crate::source::replay::Progress;
 use crate::source::Facts;
+use crate::source::replay::Progress;
 use crate::{receiver, time, worker};
 
 /// How long after a reload the files of sessions that are gone are closed.
@@ -66,6 +68,8 @@ pub struct Pipeline {
     pub queues: Vec<Receiver<Parcel>>,
     /// The sources of a live pipeline, one for each receiver.
     pub sources: Vec<Arc<Facts>>,
+    /// How their kind was chosen.
+    pub choice: Choice,
     /// How far a replay is.
     pub progress: Option<Arc<Progress>>,
     /// Threads and cores.

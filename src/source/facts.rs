@@ -60,7 +60,9 @@ pub struct Facts {
     /// Which clock packet times come from.
     pub clock: Clock,
     /// Packets that came without a time of that clock and have the kernel's.
-    pub times_mixed: Counter,
+    pub stray_times: Counter,
+    /// Packets whose outer VLAN tag the network card took off.
+    pub tagged: Counter,
     /// Receive buffer or ring asked for, in bytes.
     pub buffer_asked: u64,
     /// What was granted, in bytes, as the kernel accounts for it.
@@ -81,7 +83,8 @@ impl Facts {
             interface: None,
             mode: String::new(),
             clock: Clock::default(),
-            times_mixed: Counter::new(),
+            stray_times: Counter::new(),
+            tagged: Counter::new(),
             buffer_asked: 0,
             buffer_granted: 0,
             lost: places.iter().map(|p| (*p, Counter::new())).collect(),

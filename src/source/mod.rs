@@ -7,7 +7,11 @@
 
 mod facts;
 mod fragments;
+pub mod ingress;
+pub mod interfaces;
+mod matcher;
 mod outer;
+pub mod packet;
 pub mod replay;
 pub mod synthetic;
 pub mod udp;

@@ -6,8 +6,8 @@
 //! arrived is still given before the end is told.
 //!
 //! **Waking.** A reader that blocks is woken for every one to three packets and pays more for scheduling than
-//! for receiving. So while packets come in numbers the reader naps for 500 µs between its calls and lets the
-//! socket's buffer collect; a full batch is followed by the next call at once. When only single packets have come for
+//! for receiving. So while packets come in numbers the reader naps between its calls, for most of the latency that it may
+//! cost, and lets the socket's buffer collect; a full batch is followed by the next call at once. When only single packets have come for
 //! a few calls, it waits plainly for the next.
 //!
 //! **Slots.** A slot is as large as the largest datagram (65,535 bytes), but memory is touched only as far as
@@ -22,11 +22,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Batch, Datagram, DropReason};
-use crate::source::{Facts, Kind, Received, Source, place};
+use crate::source::{Config, Facts, Kind, Received, Source, place};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
 use crate::time::{self, Monotonic, Timestamp};
-use crate::units::Size;
 
 /// Datagrams a batch, at most. Beyond 64 nothing is gained for the socket (measured).
 pub const SLOTS: usize = 128;
@@ -34,8 +33,10 @@ pub const SLOTS: usize = 128;
 const STRIDE: usize = 65_536 + 9 * 64;
 /// How long a call waits for the first datagram.
 const WAIT: Duration = Duration::from_millis(20);
-/// How long the reader rests between calls while packets come in numbers.
-const NAP: Duration = Duration::from_micros(500);
+/// What of the latency is left for reading what a nap has gathered, and for waking up late.
+const MARGIN: Duration = Duration::from_micros(200);
+/// A shorter nap saves nothing.
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
 /// As many datagrams in a call are a number, and worth that many naps.
 const CROWD: usize = 4;
 const NAPS: u32 = 4;
@@ -79,6 +80,8 @@ pub struct Udp {
     last_len: usize,
     /// Naps that the last crowd is still worth.
     naps: u32,
+    /// How long it rests between calls while packets come in numbers.
+    nap: Duration,
     calls: u32,
     /// When the stop was asked for.
     stopping: Option<Monotonic>,
@@ -89,71 +92,71 @@ pub struct Udp {
 /// # Errors
 /// The port is in use, or a step failed. One socket is bound alone first: `SO_REUSEPORT` would otherwise
 /// share the port with another sensor of the same user and each would see a part of the traffic.
-pub fn bind(address: SocketAddr, count: usize, buffer: Size) -> Result<Vec<Udp>, Error> {
+pub fn bind(address: SocketAddr, count: usize, config: &Config) -> Result<Vec<Udp>, Error> {
     if count > 1 {
         let alone = open(address, false)?;
         // port 0 is for tests: keep the number that the kernel chose
         let address = local(&alone, address)?;
         drop(alone);
         return (0..count)
-            .map(|_| Udp::new(open(address, true)?, address, buffer))
+            .map(|_| Udp::new(open(address, true)?, address, config))
             .collect();
     }
     let socket = open(address, false)?;
     let address = local(&socket, address)?;
-    Ok(vec![Udp::new(socket, address, buffer)?])
+    Ok(vec![Udp::new(socket, address, config)?])
 }
 
 fn open(address: SocketAddr, share: bool) -> Result<Socket, Error> {
-    let failed = |step| {
-        move |error| Error::Socket {
-            address,
-            step,
-            error,
-        }
-    };
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )
-    .map_err(failed("socket"))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false).map_err(failed("IPV6_V6ONLY"))?;
-    }
+    let socket = unbound(address)?;
     if share {
         socket
             .set_reuse_port(true)
-            .map_err(failed("SO_REUSEPORT"))?;
+            .map_err(failed(address, "SO_REUSEPORT"))?;
     }
+    bind_to(&socket, address)?;
+    Ok(socket)
+}
+
+/// A socket for the family of `address`, both families for an IPv6 one.
+pub(super) fn unbound(address: SocketAddr) -> Result<Socket, Error> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP));
+    let socket = socket.map_err(failed(address, "socket"))?;
+    if address.is_ipv6() {
+        let both = socket.set_only_v6(false);
+        both.map_err(failed(address, "IPV6_V6ONLY"))?;
+    }
+    Ok(socket)
+}
+
+pub(super) fn bind_to(socket: &Socket, address: SocketAddr) -> Result<(), Error> {
     match socket.bind(&address.into()) {
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(Error::InUse(address)),
-        bound => bound.map(|()| socket).map_err(failed("bind")),
+        bound => bound.map_err(failed(address, "bind")),
+    }
+}
+
+fn failed(address: SocketAddr, step: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |error| Error::Socket {
+        address,
+        step,
+        error,
     }
 }
 
 fn local(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Error> {
-    let failed = |error| Error::Socket {
-        address: asked,
-        step: "getsockname",
-        error,
-    };
     Ok(socket
         .local_addr()
-        .map_err(failed)?
+        .map_err(failed(asked, "getsockname"))?
         .as_socket()
         .unwrap_or(asked))
 }
 
 impl Udp {
-    fn new(socket: Socket, address: SocketAddr, buffer: Size) -> Result<Self, Error> {
-        let failed = |step| {
-            move |error| Error::Socket {
-                address,
-                step,
-                error,
-            }
-        };
+    fn new(socket: Socket, address: SocketAddr, config: &Config) -> Result<Self, Error> {
+        let failed = |step| failed(address, step);
+        let buffer = config.receive_buffer;
         let asked = usize::try_from(buffer.0).unwrap_or(usize::MAX);
         if sockopt::force_receive_buffer(socket.as_fd(), asked).is_err() {
             socket
@@ -187,6 +190,7 @@ impl Udp {
             newest: Timestamp::default(),
             last_len: 0,
             naps: 0,
+            nap: config.latency.duration().saturating_sub(MARGIN),
             calls: 0,
             stopping: None,
         })
@@ -225,8 +229,9 @@ impl Udp {
         } else {
             self.naps.saturating_sub(1)
         };
-        if self.naps > 0 && self.last_len < SLOTS && self.stopping.is_none() {
-            std::thread::sleep(NAP);
+        let is_worth_it = self.naps > 0 && self.nap >= SHORTEST_NAP;
+        if is_worth_it && self.last_len < SLOTS && self.stopping.is_none() {
+            std::thread::sleep(self.nap);
         }
     }
 
@@ -346,8 +351,15 @@ mod tests {
 
     use super::*;
 
+    fn buffer(bytes: u64) -> Config {
+        Config {
+            receive_buffer: crate::units::Size(bytes),
+            ..Config::default()
+        }
+    }
+
     fn one(listen: &str) -> Udp {
-        bind(listen.parse().unwrap(), 1, Size(1 << 20))
+        bind(listen.parse().unwrap(), 1, &buffer(1 << 20))
             .unwrap()
             .pop()
             .unwrap()
@@ -355,9 +367,7 @@ mod tests {
 
     fn sender(to: &Udp) -> UdpSocket {
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender
-            .connect(("127.0.0.1", to.address.port()))
-            .unwrap();
+        sender.connect(("127.0.0.1", to.address.port())).unwrap();
         sender
     }
 
@@ -365,14 +375,14 @@ mod tests {
     fn a_port_in_use_is_refused_also_with_several_sockets() {
         let first = one("127.0.0.1:0");
         for count in [1, 2] {
-            let error = bind(first.address, count, Size(1 << 20)).unwrap_err();
+            let error = bind(first.address, count, &buffer(1 << 20)).unwrap_err();
             assert!(matches!(error, Error::InUse(_)), "{error}");
         }
     }
 
     #[test]
     fn several_sockets_share_a_port() {
-        let sockets = bind("127.0.0.1:0".parse().unwrap(), 3, Size(1 << 20)).unwrap();
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 3, &buffer(1 << 20)).unwrap();
         let port = sockets[0].address.port();
         assert!(port != 0 && sockets.iter().all(|s| s.address.port() == port));
     }
@@ -382,8 +392,7 @@ mod tests {
         let mut udp = one("[::]:0");
         sender(&udp).send(b"four").unwrap();
         let six = UdpSocket::bind("[::1]:0").unwrap();
-        six.send_to(b"six", ("::1", udp.address.port()))
-            .unwrap();
+        six.send_to(b"six", ("::1", udp.address.port())).unwrap();
         let mut batch = udp.new_batch(0);
         assert_eq!(udp.receive(&mut batch).unwrap(), Received::Some);
         let sources: Vec<String> = batch
@@ -406,7 +415,7 @@ mod tests {
 
     #[test]
     fn received_and_kernel_drops_make_up_all_that_was_sent() {
-        let mut udp = bind("127.0.0.1:0".parse().unwrap(), 1, Size(8192))
+        let mut udp = bind("127.0.0.1:0".parse().unwrap(), 1, &buffer(8192))
             .unwrap()
             .pop()
             .unwrap();

@@ -5,8 +5,11 @@
 //! manual it relies on; nothing here knows what a packet is.
 
 pub mod affinity;
+pub mod bpf;
+pub mod interface;
 pub mod lease;
 pub mod recv;
+pub mod ring;
 pub mod send;
 pub mod sockopt;
 pub mod usage;
