@@ -37,9 +37,7 @@ pub fn run(mode: Mode, options: &Options, stop: &AtomicBool) -> Result<Measured,
         Mode::Source => loopback(mode, options, Outlet::Nowhere, stop).map(one),
         Mode::Path => loopback(mode, options, Outlet::Files, stop).map(one),
         Mode::Disk => disk::run(options, stop).map(one),
-        Mode::Stages => {
-            stages::run(options, stop).map(|stages| Measured::Stages { stages })
-        }
+        Mode::Stages => stages::run(options, stop).map(|stages| Measured::Stages { stages }),
         Mode::Workers => {
             let with = |workers| scale::run(options, workers, stop);
             let runs: Result<Vec<_>, _> = WORKERS.into_iter().map(with).collect();

@@ -42,7 +42,9 @@ pub(super) fn run(options: &Options, workers: u16, stop: &AtomicBool) -> Result<
     let started = (0..usize::from(workers)).map(|id| {
         let work = counting(id, &table);
         let (batches, done) = (Arc::clone(&batches), Arc::clone(&done));
-        start(id, layout.worker_core(id), move || toil(work, &batches, &done))
+        start(id, layout.worker_core(id), move || {
+            toil(work, &batches, &done)
+        })
     });
     let started: Result<Vec<Toiler>, Error> = started.collect();
     while time::monotonic().since(begun) < options.duration && !stop.load(Ordering::Relaxed) {
@@ -51,7 +53,12 @@ pub(super) fn run(options: &Options, workers: u16, stop: &AtomicBool) -> Result<
     done.store(true, Ordering::Relaxed);
     let mut all = Vec::new();
     for thread in started? {
-        all.push(thread.join().map_err(|_| Error::Panicked)?.map_err(Error::Usage)?);
+        all.push(
+            thread
+                .join()
+                .map_err(|_| Error::Panicked)?
+                .map_err(Error::Usage)?,
+        );
     }
     Ok(outcome(&all, time::monotonic().since(begun), &table))
 }

@@ -91,7 +91,11 @@ mod tests {
             name: name.into(),
             cpu: Duration::from_millis(ms),
         };
-        let all = [used(1, "worker-0", worker), used(2, "worker-1", 2 * worker), used(3, "writer-0", writer)];
+        let all = [
+            used(1, "worker-0", worker),
+            used(2, "worker-1", 2 * worker),
+            used(3, "writer-0", writer),
+        ];
         Reading(all.into_iter().map(|t| (t.id, t)).collect())
     }
 
@@ -99,7 +103,10 @@ mod tests {
     fn the_busiest_kind_is_the_limit_and_idle_ones_are_not() {
         let wall = Duration::from_millis(500);
         let shares = reading(300, 80).shares(&reading(60, 60), 1000, wall);
-        let told: Vec<_> = shares.iter().map(|s| (s.stage, s.threads, s.ns_per_packet)).collect();
+        let told: Vec<_> = shares
+            .iter()
+            .map(|s| (s.stage, s.threads, s.ns_per_packet))
+            .collect();
         assert_eq!(told, [("worker", 2, 720_000.0), ("writer", 1, 20_000.0)]);
         assert_eq!(limit(&shares), "worker (96 % of a core)");
         let idle = reading(70, 80).shares(&reading(60, 60), 1000, wall);

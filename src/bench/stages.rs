@@ -47,7 +47,11 @@ pub(super) fn run(options: &Options, stop: &AtomicBool) -> Result<Vec<Cost>, Err
         what,
     };
     let behind = [
-        cost("join", path(&work) - before, "hand-over, clocks, waiting for batches"),
+        cost(
+            "join",
+            path(&work) - before,
+            "hand-over, clocks, waiting for batches",
+        ),
         cost(
             "append",
             path(&sink) - path(&work),
@@ -91,10 +95,18 @@ fn front(options: &Options) -> Result<Vec<Cost>, Error> {
         what,
     };
     Ok(vec![
-        cost("source", filling, "filling batches from memory: descriptors, no bytes"),
+        cost(
+            "source",
+            filling,
+            "filling batches from memory: descriptors, no bytes",
+        ),
         cost("decap", unwrapping, "VXLAN off"),
-        cost("deal", dealing, "headers and hash of the flow, with more than one worker"),
         cost("work", working, "headers, session, filter, ledger"),
+        cost(
+            "deal",
+            dealing,
+            "headers and hash of the flow, with more than one worker",
+        ),
     ])
 }
 

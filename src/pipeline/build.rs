@@ -111,7 +111,13 @@ pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipelin
         source,
         core: layout.receiver_core(i),
     });
-    let mut pipeline = start(config, base, layout.clone(), fed.collect(), outlet.live(true))?;
+    let mut pipeline = start(
+        config,
+        base,
+        layout.clone(),
+        fed.collect(),
+        outlet.live(true),
+    )?;
     pipeline.sources = opened.facts;
     pipeline.choice = opened.choice;
     Ok(pipeline)

@@ -134,6 +134,11 @@ fn efficiency(runs: &[Outcome]) {
     println!("\nworkers  packets per CPU-second of the workers  against one worker");
     for run in runs {
         let cost = run.cost("worker").max(1e-9);
-        println!("{:>7} {:>38.0} {:>19.2}", run.workers, 1e9 / cost, one / cost);
+        println!(
+            "{:>7} {:>38.0} {:>19.2}",
+            run.workers,
+            1e9 / cost,
+            one / cost
+        );
     }
 }
