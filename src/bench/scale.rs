@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::decap;
 use crate::dispatch::{self, Dispatch};
 use crate::packet::{Batch, Ports, Tally};
-use crate::pipeline::{self, Layout};
+use crate::pipeline::{self, Layout, Machine};
 use crate::session::{Keep, Seats, Table};
 use crate::sink::null::Null;
 use crate::source::Source;
@@ -33,10 +33,10 @@ const ROUNDS: u32 = 16;
 pub(super) fn run(options: &Options, workers: u16, stop: &AtomicBool) -> Result<Outcome, Error> {
     let (config, table) = sessions(options)?;
     let batches = Arc::new(batches(options, workers)?);
-    let cores = affinity::allowed().unwrap_or_default();
+    let machine = Machine::read(&config.source);
     let mut threads = config.threads;
     threads.workers = workers;
-    let layout = Layout::new(threads, &cores);
+    let layout = Layout::new(threads, config.source.kind, &machine);
     let done = Arc::new(AtomicBool::new(false));
     let begun = time::monotonic();
     let started = (0..usize::from(workers)).map(|id| {

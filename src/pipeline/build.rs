@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::dispatch::{self, Dispatch, Parcel};
 use crate::packet::Ports;
 use crate::pipeline::feeds::{self, Choice};
-use crate::pipeline::{Layout, Pipeline, Stage};
+use crate::pipeline::{Layout, Machine, Pipeline, Stage};
 use crate::receiver::{self, Way};
 use crate::session::{self, Keep, Seats, Table};
 use crate::sink::null::Null;
@@ -170,8 +170,8 @@ pub fn over(
 }
 
 fn layout(config: &Config) -> Layout {
-    let cores = affinity::allowed().unwrap_or_default();
-    Layout::new(config.threads, &cores)
+    let machine = Machine::read(&config.source);
+    Layout::new(config.threads, config.source.kind, &machine)
 }
 
 fn start(
@@ -189,7 +189,11 @@ fn start(
         workers: layout.workers,
         live: ends.live,
     };
-    let (captures, writers) = capture::start(&config.writer, &setup)?;
+    let mut writer = config.writer.clone();
+    if writer.writers == 0 {
+        writer.writers = layout.writers;
+    }
+    let (captures, writers) = capture::start(&writer, &setup)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,

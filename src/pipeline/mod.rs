@@ -8,6 +8,7 @@
 mod build;
 mod feeds;
 mod layout;
+mod machine;
 mod report;
 
 use std::path::Path;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use build::{Error, Outlet, live, live_into, over, replay};
 pub use feeds::Choice;
 pub use layout::Layout;
+pub use machine::Machine;
 pub use report::Report;
 
 use crossbeam_channel::Receiver;

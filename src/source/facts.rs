@@ -92,6 +92,22 @@ impl Facts {
         }
     }
 
+    /// Counts packets that have a time of the other clock, and tells of the first.
+    pub fn count_stray_times(&self, packets: u64) {
+        if packets == 0 {
+            return;
+        }
+        if self.stray_times.value() == 0 {
+            tracing::warn!(
+                source = self.name,
+                timestamps = self.clock.name(),
+                "A packet came without a time of this clock and has the other one's: times in the files are mixed. \
+                 How many such there are is in /status and metrics."
+            );
+        }
+        self.stray_times.add(packets);
+    }
+
     /// Whether less was granted than asked for.
     pub fn is_clamped(&self) -> bool {
         self.buffer_granted < self.buffer_asked

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::source::Config;
+use crate::source::{Clock, Config, Timestamps};
 use crate::sys::interface;
 
 /// An interface.
@@ -87,6 +87,25 @@ fn of_addresses(listen: &[SocketAddr]) -> Result<Vec<String>, Error> {
             .ok_or(Error::NoAddress(wanted))
     };
     listen.iter().map(of_address).collect()
+}
+
+/// The clock for packets of these interfaces: the network cards' where it was asked for and each of them has one.
+pub fn clock(config: &Config, interfaces: &[Interface]) -> Clock {
+    if config.timestamps == Timestamps::Kernel {
+        return Clock::Kernel;
+    }
+    let has_clock = |i: &Interface| {
+        let stamped = interface::stamp_all(&i.name);
+        if let Err(error) = &stamped {
+            tracing::warn!(interface = i.name, %error, "The network card gives no receive times (`ethtool -T` shows what it can; \
+                CAP_NET_ADMIN may be missing); packets have the kernel's.");
+        }
+        stamped.is_ok()
+    };
+    match !interfaces.is_empty() && interfaces.iter().all(has_clock) {
+        true => Clock::Hardware,
+        false => Clock::Kernel,
+    }
 }
 
 /// The addresses that packets have to be for; none where any will do.

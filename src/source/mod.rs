@@ -15,6 +15,7 @@ pub mod packet;
 pub mod replay;
 pub mod synthetic;
 pub mod udp;
+mod watermark;
 
 pub use facts::{Clock, Facts, place};
 

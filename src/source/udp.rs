@@ -22,7 +22,8 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Batch, Datagram, DropReason};
-use crate::source::{Config, Facts, Kind, Received, Source, place};
+use crate::source::watermark::Watermark;
+use crate::source::{Clock, Config, Facts, Kind, Received, Source, Timestamps, interfaces, place};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
 use crate::time::{self, Monotonic, Timestamp};
@@ -40,9 +41,6 @@ const SHORTEST_NAP: Duration = Duration::from_micros(50);
 /// As many datagrams in a call are a number, and worth that many naps.
 const CROWD: usize = 4;
 const NAPS: u32 = 4;
-/// How far back in time a datagram may stand behind one that was read earlier: the kernel stamps a packet
-/// before it queues it, on whichever core the interrupt ran.
-const DISORDER: Duration = Duration::from_millis(10);
 /// How long a socket is read after the stop was asked for, whatever still comes.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Calls between two readings of `SO_MEMINFO` under load.
@@ -75,8 +73,10 @@ pub struct Udp {
     address: SocketAddr,
     messages: Messages,
     facts: Arc<Facts>,
+    /// Whether the network card's times are expected.
+    has_card_times: bool,
     drops: u32,
-    newest: Timestamp,
+    watermark: Watermark,
     last_len: usize,
     /// Naps that the last crowd is still worth.
     naps: u32,
@@ -145,6 +145,18 @@ fn failed(address: SocketAddr, step: &'static str) -> impl Fn(std::io::Error) ->
     }
 }
 
+/// Asked of the interfaces only where the card's times are wanted.
+fn clock(config: &Config) -> Clock {
+    let found = match config.timestamps {
+        Timestamps::Kernel => Vec::new(),
+        Timestamps::Hardware => interfaces::find(config).unwrap_or_else(|error| {
+            tracing::warn!(%error, "Packets have the kernel's times.");
+            Vec::new()
+        }),
+    };
+    interfaces::clock(config, &found)
+}
+
 fn local(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Error> {
     Ok(socket
         .local_addr()
@@ -163,7 +175,12 @@ impl Udp {
                 .set_recv_buffer_size(asked)
                 .map_err(failed("SO_RCVBUF"))?;
         }
-        sockopt::receive_times(socket.as_fd()).map_err(failed("SO_TIMESTAMPNS"))?;
+        let clock = clock(config);
+        match clock {
+            Clock::Kernel => sockopt::receive_times(socket.as_fd()),
+            Clock::Hardware => sockopt::receive_card_times(socket.as_fd()),
+        }
+        .map_err(failed("SO_TIMESTAMPNS"))?;
         sockopt::receive_drop_counts(socket.as_fd()).map_err(failed("SO_RXQ_OVFL"))?;
         if address.is_ipv6() {
             sockopt::accept_zero_checksum6(socket.as_fd()).map_err(failed("UDP_NO_CHECK6_RX"))?;
@@ -177,6 +194,7 @@ impl Udp {
         let facts = Facts {
             listen: vec![address],
             mode: "recvmmsg".to_owned(),
+            clock,
             buffer_asked: buffer.0,
             buffer_granted: granted as u64,
             ..Facts::new(Kind::Udp, address.to_string(), &places)
@@ -186,8 +204,9 @@ impl Udp {
             address,
             messages: Messages::new(SLOTS),
             facts: Arc::new(facts),
+            has_card_times: clock == Clock::Hardware,
             drops: 0,
-            newest: Timestamp::default(),
+            watermark: Watermark::new(clock, Duration::ZERO),
             last_len: 0,
             naps: 0,
             nap: config.latency.duration().saturating_sub(MARGIN),
@@ -238,9 +257,7 @@ impl Udp {
     fn nothing(&mut self, batch: &mut Batch) -> Received {
         self.look_at_memory();
         self.last_len = 0;
-        // all that was stamped before this moment has been read, give or take the disorder
-        self.newest = self.newest.max(time::now());
-        batch.order = self.newest.saturating_sub(DISORDER).nanos();
+        batch.order = self.watermark.after_nothing();
         if self.stopping.is_some() {
             Received::End
         } else {
@@ -251,15 +268,17 @@ impl Udp {
     fn take(&mut self, batch: &mut Batch, n: usize) {
         self.last_len = n;
         let port = self.address.port();
-        let mut drops = None;
+        let (mut drops, mut stray_times) = (None, 0);
         for (slot, message) in self.messages.messages().enumerate() {
             drops = message.drops.or(drops);
             let time = message
                 .time
                 .map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns));
-            self.newest = self.newest.max(time);
+            self.watermark.see(time);
+            stray_times += u64::from(message.is_card_time != self.has_card_times);
             put(batch, slot, message, port, time);
         }
+        self.facts.count_stray_times(stray_times);
         if let Some(drops) = drops {
             self.note_drops(drops);
         }
@@ -267,7 +286,7 @@ impl Udp {
         if self.calls.is_multiple_of(MEM_INFO_EVERY) {
             self.look_at_memory();
         }
-        batch.order = self.newest.saturating_sub(DISORDER).nanos();
+        batch.order = self.watermark.after_some();
     }
 }
 
@@ -309,7 +328,7 @@ impl Source for Udp {
             }
             Err(e) if matches!(e.kind(), WouldBlock | TimedOut) => Ok(self.nothing(batch)),
             Err(e) if e.kind() == Interrupted => {
-                batch.order = self.newest.saturating_sub(DISORDER).nanos();
+                batch.order = self.watermark.after_some();
                 Ok(Received::Nothing)
             }
             Err(e) => Err(e),

@@ -28,6 +28,22 @@ pub fn receive_times(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
 }
 
+/// Asks for the network card's receive time too with every datagram that has one (Documentation/networking/timestamping.rst,
+/// SO_TIMESTAMPING; the software times that this option could give as well must not be mixed with those of SO_TIMESTAMPNS).
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn receive_card_times(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let wanted = libc::SOF_TIMESTAMPING_RX_HARDWARE | libc::SOF_TIMESTAMPING_RAW_HARDWARE;
+    receive_times(socket)?;
+    set(
+        socket,
+        libc::SOL_SOCKET,
+        libc::SO_TIMESTAMPING,
+        wanted as libc::c_int,
+    )
+}
+
 /// Asks for the drop count with every datagram (socket(7), SO_RXQ_OVFL: "an unsigned 32-bit value ...
 /// indicating the number of packets dropped by the socket since its creation").
 ///

@@ -29,6 +29,7 @@ use crate::capfile::LinkType;
 use crate::packet::{Batch, Datagram, DropReason, LENT};
 use crate::source::fragments::{Fragments, Outcome};
 use crate::source::outer::{self, Fragment, Outer, Udp};
+use crate::source::watermark::Watermark;
 use crate::source::{Clock, Facts, Received, Source, place};
 use crate::sys::lease::Lease;
 use crate::sys::ring::Ring;
@@ -44,10 +45,10 @@ const BLOCK_PACKETS: usize = (1 << BLOCK_SHIFT) / 128;
 const ARENA: usize = 1 << 20;
 /// How long a call waits for a block.
 const WAIT: Duration = Duration::from_millis(20);
-/// How far back in time a packet may stand behind one of an earlier block, on whichever core the interrupt ran.
-const DISORDER: Duration = Duration::from_millis(10);
 /// Blocks between two readings of the statistics under load.
 const LOOK_EVERY: u32 = 64;
+/// How much longer than it should the kernel may take to hand over the last block.
+const LAST_BLOCK: Duration = Duration::from_millis(10);
 /// How long a ring is read after the stop was asked for, whatever still lies in it.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -64,9 +65,7 @@ pub struct Packet {
     kept_back: Option<KeptBack>,
     /// After which the kernel hands over a block that is not full.
     retire: Duration,
-    newest: Timestamp,
-    /// When the newest packet was read.
-    newest_at: Monotonic,
+    watermark: Watermark,
     blocks: u32,
     /// When the stop was asked for.
     stopping: Option<Monotonic>,
@@ -92,15 +91,14 @@ impl Packet {
         let block = lease.bytes(0, 1 << BLOCK_SHIFT);
         let (mut stray_times, mut tagged) = (0, 0);
         for frame in Frames::of(block) {
-            self.newest = self.newest.max(frame.time);
+            self.watermark.see(frame.time);
             stray_times += u64::from(frame.is_card_time != (self.facts.clock == Clock::Hardware));
             tagged += u64::from(frame.had_tag);
             self.sort(&frame, block, batch);
         }
-        self.facts.stray_times.add(stray_times);
+        self.facts.count_stray_times(stray_times);
         self.facts.tagged.add(tagged);
-        self.newest_at = time::monotonic();
-        batch.order = self.newest.saturating_sub(DISORDER).nanos();
+        batch.order = self.watermark.after_some();
         batch.lend(lease);
     }
 
@@ -183,17 +181,7 @@ impl Packet {
     /// Nothing came: time has passed all the same.
     fn nothing(&mut self, batch: &mut Batch) -> Received {
         self.look();
-        // what was stamped before this moment has been read, but for the block that is being filled. The card's clock is not
-        // the system's: its time now is that of the newest packet and what has gone by since.
-        let now = match self.facts.clock {
-            Clock::Kernel => time::now(),
-            Clock::Hardware => {
-                let since = time::monotonic().since(self.newest_at);
-                self.newest.saturating_add(since)
-            }
-        };
-        let passed = now.saturating_sub(DISORDER + self.retire);
-        batch.order = batch.order.max(passed.nanos());
+        batch.order = self.watermark.after_nothing();
         if self.is_drained() {
             self.fragments.close();
             self.refuse_lost(batch);
@@ -211,7 +199,7 @@ impl Packet {
         let now = time::monotonic();
         let since = |at| now.since(at);
         self.stopping
-            .is_some_and(|at| since(at) > self.retire * 2 + DISORDER)
+            .is_some_and(|at| since(at) > self.retire * 2 + LAST_BLOCK)
     }
 
     /// A ring whose interface went down goes on when it comes back; one whose interface was removed does not.

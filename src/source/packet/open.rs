@@ -10,10 +10,9 @@ use crate::source::fragments::Fragments;
 use crate::source::interfaces::{self, Interface};
 use crate::source::packet::guard::Guard;
 use crate::source::packet::{BLOCK_SHIFT, Packet, filter};
-use crate::source::{Clock, Config, Facts, Kind, Timestamps, place};
-use crate::sys::interface;
+use crate::source::watermark::Watermark;
+use crate::source::{Clock, Config, Facts, Kind, place};
 use crate::sys::ring::{Fanout, Ring, Setup, Step};
-use crate::time;
 
 /// A ring of fewer blocks could not be read while it is written.
 const FEWEST_BLOCKS: usize = 8;
@@ -103,7 +102,7 @@ impl Opening<'_> {
         count: usize,
         program: &[crate::sys::sockopt::Instruction],
     ) -> Result<Vec<Packet>, Error> {
-        let clock = self.clock();
+        let clock = interfaces::clock(self.config, std::slice::from_ref(self.interface));
         let rings = (0..count).map(|_| self.ring(clock));
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
         let fanout = self.fanout(count);
@@ -171,24 +170,9 @@ impl Opening<'_> {
         }
     }
 
-    /// The network card's clock where it was asked for and the card has one.
-    fn clock(&self) -> Clock {
-        if self.config.timestamps == Timestamps::Kernel {
-            return Clock::Kernel;
-        }
-        let name = &self.interface.name;
-        match interface::stamp_all(name) {
-            Ok(()) => Clock::Hardware,
-            Err(error) => {
-                tracing::warn!(interface = name, %error, "The network card gives no receive times (`ethtool -T` shows what it can; \
-                    CAP_NET_ADMIN may be missing); packets have the kernel's.");
-                Clock::Kernel
-            }
-        }
-    }
-
     fn source(&self, ring: Ring, clock: Clock, spread: &str) -> Packet {
-        let (blocks, retire) = (self.blocks(), self.retire());
+        let blocks = self.blocks();
+        let retire = Duration::from_millis(u64::from(self.retire()));
         let bytes = (blocks << BLOCK_SHIFT) as u64;
         let facts = Facts {
             listen: self.config.listen.clone(),
@@ -210,9 +194,8 @@ impl Opening<'_> {
             facts: Arc::new(facts),
             fragments: Fragments::default(),
             kept_back: None,
-            retire: Duration::from_millis(u64::from(retire)),
-            newest: time::now(),
-            newest_at: time::monotonic(),
+            retire,
+            watermark: Watermark::new(clock, retire),
             blocks: 0,
             stopping: None,
             _guard: Arc::clone(self.guard),
