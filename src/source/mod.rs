@@ -12,6 +12,7 @@ mod matcher;
 mod outer;
 pub mod replay;
 pub mod udp;
+pub mod xdp;
 
 pub use facts::{Clock, Facts, place};
 

@@ -7,10 +7,12 @@
 pub mod affinity;
 pub mod bpf;
 pub mod interface;
+pub mod leap;
 pub mod lease;
 pub mod recv;
 pub mod send;
 pub mod sockopt;
+pub mod xsk;
 
 use std::io;
 

@@ -1,0 +1,501 @@
+//! AF_XDP on veth pairs: numbered datagrams arrive once, as they were sent, and everything else on the interface goes on.
+//! Needs root, iproute2, and Linux 6.6 or newer; makes its own network namespaces.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+mod net_support;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mirrortap::packet::Batch;
+use mirrortap::source::xdp::{self, Allow};
+use mirrortap::source::{Config, Facts, Kind, Received, Source, Timestamps};
+use mirrortap::time::{self, Timestamp};
+use mirrortap::units::Size;
+use net_support::{DEVICE, Net, Role, SENSOR, SENSOR6, listen, my_role, say, socket};
+
+#[test]
+fn role() {
+    let Some(role) = my_role() else { return };
+    let words: Vec<&str> = role.split(' ').collect();
+    match words[0] {
+        "sensor" => sensor(&words[1..]),
+        "sender" => sender(),
+        "echo" => echo(),
+        _ => panic!("{role}"),
+    }
+}
+
+/// Opens the sources and tells how, receives until it is told to stop, and tells what came.
+fn sensor(words: &[&str]) {
+    let has = |word| words.contains(&word);
+    let allow = Allow {
+        native: !has("generic"),
+        frags: !has("whole"),
+        ..Allow::default()
+    };
+    let mut config = Config::default();
+    if has("hardware") {
+        config.timestamps = Timestamps::Hardware;
+    }
+    if has("small") {
+        config.receive_buffer = Size(1 << 20);
+    }
+    let companions = xdp::companions(&config).unwrap();
+    let sources = match xdp::open(DEVICE, &config, if has("one") { 1 } else { 4 }, allow) {
+        Ok(sources) => sources,
+        Err(error) => return say(&format!("refused: {error}")),
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut readers = Vec::new();
+    let mode = sources[0].facts().mode.clone();
+    let slow = has("slow");
+    for source in sources {
+        let facts = source.facts();
+        readers.push(Reader::spawn(Box::new(source), facts, &stop, slow));
+    }
+    for source in companions {
+        let facts = source.facts();
+        readers.push(Reader::spawn(Box::new(source), facts, &stop, false));
+    }
+    say(&format!("{}: {mode}", readers.len()));
+    listen();
+    stop.store(true, Ordering::Release);
+    let mut total = Reader::default();
+    for reader in readers {
+        total.add(reader.join().unwrap());
+    }
+    say(&total.report());
+}
+
+/// What a source gave.
+#[derive(Default)]
+struct Reader {
+    /// By kind of source.
+    received: BTreeMap<&'static str, u64>,
+    seen: BTreeMap<u64, u64>,
+    lengths: u64,
+    wrong: u64,
+    refused: u64,
+    late: u64,
+    lost: u64,
+    mixed: u64,
+    busy: u64,
+}
+
+impl Reader {
+    fn spawn(
+        mut source: Box<dyn Source>,
+        facts: Arc<Facts>,
+        stop: &Arc<AtomicBool>,
+        slow: bool,
+    ) -> std::thread::JoinHandle<Self> {
+        let stop = Arc::clone(stop);
+        std::thread::spawn(move || {
+            let mut this = Self::default();
+            let mut batches = [0, 1].map(|_| source.new_batch(0));
+            let mut order = 0;
+            for turn in 0.. {
+                if stop.load(Ordering::Acquire) {
+                    source.stop();
+                }
+                let batch: &mut Batch = &mut batches[turn % 2];
+                source.reclaim(batch);
+                batch.clear();
+                let received = source.receive(batch).unwrap();
+                assert!(batch.datagrams.iter().all(|d| d.order >= order), "order");
+                order = batch.order;
+                if received == Received::End {
+                    break;
+                }
+                this.check(batch, facts.kind);
+                if slow {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            this.lost = facts.lost.iter().map(|(_, n)| n.value()).sum();
+            this.mixed = facts.times_mixed.value();
+            this
+        })
+    }
+
+    fn check(&mut self, batch: &Batch, kind: Kind) {
+        self.refused += batch.refused.received;
+        *self.received.entry(kind.name()).or_default() += batch.datagrams.len() as u64;
+        let now = time::now();
+        for datagram in &batch.datagrams {
+            let bytes = batch.bytes(datagram.start, datagram.len);
+            let number = bytes.first_chunk().map_or(0, |n| u64::from_be_bytes(*n));
+            *self.seen.entry(number).or_default() += 1;
+            let same = bytes == payload(number, bytes.len()) && datagram.port == 4789;
+            self.wrong += u64::from(!same || datagram.cut != 0);
+            self.lengths += bytes.len() as u64;
+            let age = now.since(datagram.time).max(datagram.time.since(now));
+            self.late += u64::from(age > Duration::from_secs(2));
+        }
+        let crowd = batch.datagrams.len() as u64;
+        self.busy = self.busy.max(crowd);
+    }
+
+    fn add(&mut self, other: Self) {
+        for (kind, n) in other.received {
+            *self.received.entry(kind).or_default() += n;
+        }
+        for (number, n) in other.seen {
+            *self.seen.entry(number).or_default() += n;
+        }
+        self.lengths += other.lengths;
+        self.wrong += other.wrong;
+        self.refused += other.refused;
+        self.late += other.late;
+        self.lost += other.lost;
+        self.mixed += other.mixed;
+    }
+
+    fn report(&self) -> String {
+        let of = |kind| self.received.get(kind).copied().unwrap_or(0);
+        let twice = self.seen.values().filter(|n| **n > 1).count();
+        format!(
+            "xdp={} udp={} distinct={} twice={twice} wrong={} refused={} late={} lost={} mixed={} bytes={}",
+            of("xdp"),
+            of("udp"),
+            self.seen.len(),
+            self.wrong,
+            self.refused,
+            self.late,
+            self.lost,
+            self.mixed,
+            self.lengths
+        )
+    }
+}
+
+/// A datagram's number, and bytes that follow from it.
+fn payload(number: u64, len: usize) -> Vec<u8> {
+    let noise = (0_u64..).map(|i| (number.wrapping_mul(31).wrapping_add(i * 7) >> 2) as u8);
+    let bytes = number.to_be_bytes().into_iter().chain(noise);
+    bytes.take(len).collect()
+}
+
+/// For each line `count least most`: so many datagrams of those lengths, alternately to either address; tells how many bytes.
+fn sender() {
+    let sockets = ["0.0.0.0:0", "[::]:0"].map(socket);
+    let targets: [SocketAddr; 2] =
+        [format!("{SENSOR}:4789"), format!("[{SENSOR6}]:4789")].map(|t| t.parse().unwrap());
+    while let Some(line) = listen() {
+        let n: Vec<u64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+        let mut bytes = 0;
+        for i in 0..n[0] {
+            let len = n[1] + i * 37 % (n[2] - n[1] + 1);
+            let way = (i % 2) as usize;
+            let bytes_of = payload(i, len as usize);
+            sockets[way].send_to(&bytes_of, targets[way]).unwrap();
+            bytes += len;
+            // a receive queue of veth holds 256
+            if n.len() == 3 && i % 64 == 63 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        say(&bytes.to_string());
+    }
+}
+
+/// Answers over TCP and UDP on other ports than the tunnels'.
+fn echo() {
+    let tcp = std::net::TcpListener::bind((SENSOR, 7000)).unwrap();
+    let udp = UdpSocket::bind((SENSOR, 7001)).unwrap();
+    say("ready");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2000];
+        while let Ok((n, from)) = udp.recv_from(&mut buffer) {
+            udp.send_to(&buffer[..n], from).unwrap();
+        }
+    });
+    for stream in tcp.incoming() {
+        let stream = stream.unwrap();
+        std::io::copy(&mut &stream, &mut &stream).unwrap();
+    }
+}
+
+/// What came of one run.
+struct Run {
+    mode: String,
+    report: BTreeMap<String, u64>,
+    bytes: u64,
+}
+
+impl Run {
+    fn of(&self, key: &str) -> u64 {
+        self.report[key]
+    }
+
+    /// Every datagram came once, whole, in time, and nothing else came.
+    fn is_whole(&self, sent: u64) {
+        let report = &self.report;
+        assert_eq!(self.of("xdp") + self.of("udp"), sent, "{report:?}");
+        assert_eq!(self.of("distinct"), sent, "{report:?}");
+        for fault in ["twice", "wrong", "refused", "late", "lost"] {
+            assert_eq!(self.of(fault), 0, "{fault} {report:?}");
+        }
+        assert_eq!(self.of("bytes"), self.bytes);
+    }
+}
+
+struct Scene {
+    net: Net,
+    sensor: Role,
+    mode: String,
+}
+
+impl Scene {
+    fn make(mtu: u32, queues: u32, words: &str) -> Option<Self> {
+        if !common::is_root() {
+            return None;
+        }
+        let net = Net::make(mtu, queues);
+        let mut sensor = net.role("b", &format!("sensor {words}"));
+        let mode = sensor.hear();
+        Some(Self { net, sensor, mode })
+    }
+
+    fn send(mut self, what: &str) -> Run {
+        let mut sender = self.net.role("a", "sender");
+        sender.tell(what);
+        let bytes = sender.hear().parse().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        self.stop(bytes)
+    }
+
+    fn stop(&mut self, bytes: u64) -> Run {
+        self.sensor.tell("stop");
+        let said = self.sensor.hear();
+        let pairs = said.split(' ').map(|pair| pair.split_once('=').unwrap());
+        let report = pairs.map(|(k, v)| (k.to_owned(), v.parse().unwrap()));
+        Run {
+            mode: self.mode.clone(),
+            report: report.collect(),
+            bytes,
+        }
+    }
+
+    /// What `ip` says of the sensor's interface.
+    fn link(&self) -> String {
+        let out = self.net.run("b", &["ip", "-d", "link", "show", DEVICE]);
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+}
+
+#[test]
+fn every_datagram_arrives_once_with_its_bytes_through_the_driver() {
+    let Some(scene) = Scene::make(1500, 1, "") else {
+        return;
+    };
+    let run = scene.send("3000 8 1450");
+    assert!(
+        run.mode.contains("native, copy, 32768 frames of 2048 B"),
+        "{}",
+        run.mode
+    );
+    run.is_whole(3000);
+    assert_eq!((run.of("xdp"), run.of("mixed")), (3000, 0));
+}
+
+#[test]
+fn several_queues_are_read_by_one_thread_or_by_several() {
+    for words in ["one", ""] {
+        let Some(scene) = Scene::make(1500, 3, words) else {
+            return;
+        };
+        // queues, and the companion
+        let threads = if words == "one" { "2:" } else { "4:" };
+        assert!(scene.mode.starts_with(threads), "{}", scene.mode);
+        let run = scene.send("3000 8 1450");
+        run.is_whole(3000);
+        assert_eq!(run.of("xdp"), 3000);
+    }
+}
+
+#[test]
+fn jumbo_packets_in_several_frames_arrive_whole() {
+    let Some(scene) = Scene::make(9001, 1, "") else {
+        return;
+    };
+    let run = scene.send("3000 8 8950");
+    assert!(run.mode.contains("several for a packet"), "{}", run.mode);
+    run.is_whole(3000);
+    assert_eq!((run.of("xdp"), run.of("mixed")), (3000, 0));
+}
+
+#[test]
+fn behind_the_driver_it_works_too_and_says_so() {
+    for mtu in [1500, 9001] {
+        let Some(scene) = Scene::make(mtu, 1, "generic") else {
+            return;
+        };
+        let run = scene.send("2000 8 1450");
+        assert!(run.mode.contains("generic, copy"), "{}", run.mode);
+        run.is_whole(2000);
+        assert_eq!(run.of("xdp"), 2000);
+    }
+}
+
+#[test]
+fn fragments_come_through_the_companion() {
+    let Some(scene) = Scene::make(1500, 1, "") else {
+        return;
+    };
+    let run = scene.send("400 2000 6000");
+    run.is_whole(400);
+    assert_eq!(run.of("udp"), 400);
+}
+
+#[test]
+fn an_mtu_beyond_a_frame_is_refused_where_packets_cannot_be_spread() {
+    let Some(scene) = Scene::make(9001, 1, "whole") else {
+        return;
+    };
+    let said = &scene.mode;
+    assert!(said.starts_with("refused:"), "{said}");
+    assert!(said.contains("9001") && said.contains("3818"), "{said}");
+    // of veth too the program must be taken off again
+    assert!(!scene.link().contains("xdp"), "{}", scene.link());
+}
+
+#[test]
+fn other_traffic_on_the_interface_goes_on() {
+    use std::io::{Read, Write};
+    let Some(mut scene) = Scene::make(1500, 1, "") else {
+        return;
+    };
+    let mut echo = scene.net.role("b", "echo");
+    assert_eq!(echo.hear(), "ready");
+    let ping = scene
+        .net
+        .run("a", &["ping", "-q", "-c", "20", "-i", "0.01", SENSOR]);
+    let said = String::from_utf8_lossy(&ping.stdout).into_owned();
+    assert!(said.contains(" 0% packet loss"), "{said}");
+    let script = format!(
+        "import socket\n\
+         t = socket.create_connection(('{SENSOR}', 7000), 10)\n\
+         data = bytes(i * 7 & 255 for i in range(300000))\n\
+         import threading\n\
+         threading.Thread(target=lambda: (t.sendall(data), t.shutdown(1))).start()\n\
+         back = b''\n\
+         while part := t.recv(65536): back += part\n\
+         assert back == data\n\
+         u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         u.settimeout(10)\n\
+         u.sendto(b'x' * 1200, ('{SENSOR}', 7001))\n\
+         assert len(u.recv(2000)) == 1200\n\
+         print('same')"
+    );
+    let client = scene.net.run("a", &["python3", "-c", &script]);
+    let mut same = String::new();
+    client.stdout.as_slice().read_to_string(&mut same).unwrap();
+    assert_eq!(same.trim(), "same");
+    std::io::stdout().flush().unwrap();
+    scene.stop(0).is_whole(0);
+}
+
+#[test]
+fn above_capacity_every_datagram_is_received_or_counted_as_lost() {
+    let Some(scene) = Scene::make(1500, 1, "small slow") else {
+        return;
+    };
+    let name = "/sys/class/net/mt0/statistics/tx_dropped";
+    let before = Counters::read(&scene.net, name);
+    let mut sender = scene.net.role("a", "sender");
+    sender.tell("60000 64 64 0");
+    sender.hear();
+    std::thread::sleep(Duration::from_millis(500));
+    // what the pair itself had no room for never reached the interface
+    let (veth, mut scene) = (Counters::read(&scene.net, name) - before, scene);
+    let run = scene.stop(0);
+    assert!(
+        run.of("lost") > 0,
+        "nothing was lost: the test shows nothing"
+    );
+    let told = run.of("xdp") + run.of("udp") + run.of("lost");
+    assert_eq!(told + veth, 60_000, "{:?}, veth {veth}", run.report);
+    assert_eq!(run.of("twice") + run.of("wrong"), 0);
+}
+
+struct Counters;
+
+impl Counters {
+    fn read(net: &Net, path: &str) -> u64 {
+        let out = net.run("a", &["cat", path]);
+        String::from_utf8_lossy(&out.stdout).trim().parse().unwrap()
+    }
+}
+
+#[test]
+fn a_card_without_times_is_told_packet_by_packet() {
+    let Some(scene) = Scene::make(1500, 1, "hardware") else {
+        return;
+    };
+    let run = scene.send("500 8 1450");
+    run.is_whole(500);
+    assert_eq!((run.of("xdp"), run.of("mixed")), (500, 500));
+}
+
+#[test]
+fn the_program_leaves_with_the_source_and_with_a_killed_process() {
+    for kill in [false, true] {
+        let Some(mut scene) = Scene::make(1500, 1, "") else {
+            return;
+        };
+        assert!(scene.link().contains("xdp"), "{}", scene.link());
+        // a second sensor is refused, and says by whom
+        let again = scene.net.role("b", "sensor again");
+        drop(again);
+        if kill {
+            let (sensor, net) = (scene.sensor, scene.net);
+            sensor.kill();
+            std::thread::sleep(Duration::from_millis(300));
+            scene = Scene {
+                sensor: net.role("b", "sensor"),
+                net,
+                mode: String::new(),
+            };
+            let mode = scene.sensor.hear();
+            assert!(mode.contains("native"), "opened again at once: {mode}");
+        }
+        scene.stop(0);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!scene.link().contains("xdp"), "{}", scene.link());
+    }
+}
+
+#[test]
+fn what_had_arrived_before_the_stop_is_still_given() {
+    let Some(mut scene) = Scene::make(1500, 1, "") else {
+        return;
+    };
+    let mut sender = scene.net.role("a", "sender");
+    sender.tell("2000 8 1450");
+    let bytes = sender.hear().parse().unwrap();
+    // at once: the rings and the companion are read to their end
+    let run = scene.stop(bytes);
+    run.is_whole(2000);
+}
+
+#[test]
+fn an_interface_that_is_not_there_is_named() {
+    let error = xdp::open("no-such-if0", &Config::default(), 1, Allow::default());
+    let said = error.unwrap_err().to_string();
+    assert!(
+        said.contains("no-such-if0") && said.contains("ip link"),
+        "{said}"
+    );
+    let _ = Timestamp::default();
+}
