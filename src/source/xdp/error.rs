@@ -47,6 +47,11 @@ pub enum Error {
     /// The kernel has no function that asks for the card's time.
     #[error("this kernel cannot ask the driver for receive times (Linux 6.3 can)")]
     NoCardTime,
+    /// The driver did not take the program.
+    #[error(
+        "the driver does not take the program: {0} (many have no XDP; some need half of their queues free for it: `ethtool -L … combined`, or large receive offload off: `ethtool -K … lro off`)"
+    )]
+    Driver(bpf::Error),
     /// The kernel refused the program.
     #[error("cannot redirect packets: {0} (Linux 6.1 or newer is needed)")]
     Program(bpf::Error),

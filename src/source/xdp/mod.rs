@@ -41,6 +41,8 @@ const LARGE: u32 = 12;
 pub struct Allow {
     /// The program in the driver.
     pub native: bool,
+    /// The program behind the driver, which is hardly better than `packet`.
+    pub generic: bool,
     /// The driver writing into our memory.
     pub zero_copy: bool,
     /// Packets in several frames.
@@ -51,6 +53,7 @@ impl Default for Allow {
     fn default() -> Self {
         Self {
             native: true,
+            generic: true,
             zero_copy: true,
             frags: true,
         }
@@ -83,7 +86,7 @@ pub fn open(
         hardware: config.timestamps == Timestamps::Hardware,
         frags: allow.frags,
     };
-    let steering = Arc::new(Steering::attach(task, allow.native)?);
+    let steering = Arc::new(Steering::attach(task, allow)?);
     if task.hardware && !steering.hardware {
         tracing::warn!(
             interface,

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::source::matcher::{DATA, END, Matcher};
-use crate::source::xdp::Error;
+use crate::source::xdp::{Allow, Error};
 use crate::sys::bpf::{
     Assembler, Attach, Condition, Kind, Label, Link, Load, Map, MapKind, Program, Reg, Size,
     kernel_function,
@@ -56,26 +56,20 @@ pub(super) struct Steering {
 }
 
 impl Steering {
-    /// Attaches the program: in the driver if that can, else (when `generic` is allowed) behind it. Without sockets it lets
-    /// everything pass.
-    pub(super) fn attach(task: Task<'_>, native: bool) -> Result<Self, Error> {
+    /// Attaches the program: in the driver if that may be and can, else behind it. Without sockets it lets everything pass.
+    pub(super) fn attach(task: Task<'_>, allow: Allow) -> Result<Self, Error> {
         let sockets = Map::create(MapKind::Xsk, 4, task.queues.max(1))?;
-        let ways = if native {
-            &[(NATIVE, true), (NATIVE, false), (GENERIC, false)][..]
-        } else {
-            // a program bound to a driver can't run behind it
-            &[(GENERIC, false)]
-        };
         let mut refused = None;
-        for (flags, hardware) in ways.iter().copied().filter(|way| task.hardware || !way.1) {
-            let attached = load(task, &sockets, hardware)
-                .and_then(|program| Ok(program.attach(task.interface, Attach::Xdp, flags)?));
-            match attached {
+        for way in ways(task, allow) {
+            match way.attach(task, &sockets) {
                 Ok(link) => {
+                    if let Some(error) = refused {
+                        tracing::warn!(%error, "Not the best way into the driver.");
+                    }
                     return Ok(Self {
                         sockets,
-                        native: flags == NATIVE,
-                        hardware,
+                        native: way.native,
+                        hardware: way.hardware,
                         _link: link,
                     });
                 }
@@ -95,6 +89,41 @@ impl Steering {
     /// From now on the packets of a queue go to the network stack.
     pub(super) fn leave(&self, queue: u32) -> Result<(), Error> {
         Ok(self.sockets.remove(queue)?)
+    }
+}
+
+/// Where the program may run, and whether it may ask for the card's time there.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    native: bool,
+    hardware: bool,
+}
+
+/// Ways to attach, best first. A program that asks for the card's time is bound to its driver and can't run behind it.
+fn ways(task: Task<'_>, allow: Allow) -> impl Iterator<Item = Way> {
+    let all = [(true, true), (true, false), (false, false)];
+    let may = move |way: &Way| {
+        let place = if way.native {
+            allow.native
+        } else {
+            allow.generic
+        };
+        place && (task.hardware || !way.hardware)
+    };
+    let ways = all.into_iter();
+    let ways = ways.map(|(native, hardware)| Way { native, hardware });
+    ways.filter(may)
+}
+
+impl Way {
+    fn attach(self, task: Task<'_>, sockets: &Map) -> Result<Link, Error> {
+        let program = load(task, sockets, self.hardware)?;
+        let flags = if self.native { NATIVE } else { GENERIC };
+        let attached = program.attach(task.interface, Attach::Xdp, flags);
+        attached.map_err(|error| match Error::from(error) {
+            Error::Program(error) if self.native => Error::Driver(error),
+            other => other,
+        })
     }
 }
 

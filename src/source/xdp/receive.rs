@@ -142,7 +142,7 @@ impl Xdp {
             else {
                 continue;
             };
-            if socket.next().is_none() {
+            if socket.next_packet().is_none() {
                 continue;
             }
             let mut load = Load::new(socket, batch, &self.times, now);
@@ -280,7 +280,7 @@ impl<'a> Load<'a> {
     fn run(&mut self) {
         let mut lease = self.socket.lease(SLOTS);
         while self.packets < self.batch.capacity() {
-            let Some(waiting) = self.socket.next() else {
+            let Some(waiting) = self.socket.next_packet() else {
                 break;
             };
             if waiting.frames == 1 {

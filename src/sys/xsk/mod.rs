@@ -159,7 +159,7 @@ impl Xsk {
     }
 
     /// The next packet, if it is there with all its frames.
-    pub fn next(&mut self) -> Option<Waiting> {
+    pub fn next_packet(&mut self) -> Option<Waiting> {
         self.packet().or_else(|| {
             self.received.look();
             self.packet()
