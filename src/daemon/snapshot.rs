@@ -42,19 +42,27 @@ fn source(pipeline: &Pipeline) -> Source {
             ..Source::default()
         };
     };
-    let mut listen: Vec<_> = pipeline
-        .sources
-        .iter()
-        .flat_map(|s| s.listen.clone())
-        .collect();
+    let facts = || pipeline.sources.iter();
+    let mut listen: Vec<_> = facts().flat_map(|s| s.listen.clone()).collect();
     listen.sort_unstable();
     listen.dedup();
+    let mut interfaces: Vec<_> = facts().filter_map(|s| s.interface.clone()).collect();
+    interfaces.dedup();
+    let refused = pipeline.choice.refused.iter();
     Source {
         kind: first.kind.name(),
+        mode: first.mode.clone(),
+        chosen: pipeline.choice.is_auto,
+        refused: refused
+            .map(|(kind, why)| format!("{}: {why}", kind.name()))
+            .collect(),
+        interfaces,
         listen,
         receive_buffer_bytes: first.buffer_granted,
         receive_buffer_requested_bytes: first.buffer_asked,
         timestamps: first.clock.name(),
+        stray_times: facts().map(|s| s.stray_times.value()).sum(),
+        tagged: facts().map(|s| s.tagged.value()).sum(),
     }
 }
 

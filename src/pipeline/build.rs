@@ -1,6 +1,5 @@
 //! Starting the graph, back to front, so that every stage has somewhere to give to.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -9,12 +8,14 @@ use crossbeam_channel::Receiver;
 use crate::config::Config;
 use crate::dispatch::{self, Dispatch, Parcel};
 use crate::packet::Ports;
-use crate::pipeline::{Layout, Pipeline, Stage};
+use crate::pipeline::feeds::{self, Choice};
+use crate::pipeline::{Layout, Machine, Pipeline, Stage};
 use crate::receiver::{self, Way};
 use crate::session::{self, Keep, Seats, Table};
+use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
-use crate::source::{Source, udp};
+use crate::source::{Source, packet, udp};
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -24,6 +25,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] udp::Error),
+    /// A packet ring.
+    #[error(transparent)]
+    Packet(#[from] packet::Error),
     /// The sessions; normally found when the configuration was loaded.
     #[error("the sessions do not compile: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Sessions(Vec<session::Error>),
@@ -43,6 +47,39 @@ pub enum Error {
     },
 }
 
+/// Where kept packets go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outlet {
+    /// Capture files.
+    Files,
+    /// Nowhere: they are counted as written. For measuring what lies before the files.
+    Nowhere,
+}
+
+impl Outlet {
+    fn live(self, live: bool) -> Ends {
+        Ends { live, outlet: self }
+    }
+
+    /// One for each worker. Writers whose captures are dropped have nothing to do and end.
+    fn sinks(self, captures: Vec<capture::Capture>) -> Vec<Box<dyn Sink>> {
+        let sink = |capture| -> Box<dyn Sink> {
+            match self {
+                Self::Files => Box::new(capture),
+                Self::Nowhere => Box::new(Null::default()),
+            }
+        };
+        captures.into_iter().map(sink).collect()
+    }
+}
+
+/// What is at the two ends: whether packets arrive now, and where they go.
+#[derive(Clone, Copy)]
+struct Ends {
+    live: bool,
+    outlet: Outlet,
+}
+
 /// A source and the core of its receiver.
 struct Fed {
     source: Box<dyn Source>,
@@ -54,43 +91,31 @@ struct Fed {
 /// # Errors
 /// What can't be had: a socket, the output, a thread.
 pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
-    let layout = layout(config);
-    let mut feeds = Vec::new();
-    let mut sources = Vec::new();
-    for address in &config.source.listen {
-        for udp in listen(*address, config, layout.receivers)? {
-            sources.push(udp.facts());
-            let core = layout.receiver_core(feeds.len());
-            feeds.push(Fed {
-                source: Box::new(udp),
-                core,
-            });
-        }
-    }
-    let mut pipeline = start(config, base, layout, feeds, true)?;
-    pipeline.sources = sources;
-    Ok(pipeline)
+    live_into(config, base, Outlet::Files)
 }
 
-fn listen(address: SocketAddr, config: &Config, count: usize) -> Result<Vec<udp::Udp>, udp::Error> {
-    let sockets = udp::bind(address, count, config.source.receive_buffer)?;
-    if let Some(facts) = sockets.first().map(udp::Udp::facts) {
-        tracing::info!(
-            address = facts.name,
-            sockets = count,
-            receive_buffer = facts.buffer_granted,
-            "Listening."
-        );
-        if facts.is_clamped() {
-            tracing::warn!(
-                asked = facts.buffer_asked,
-                granted = facts.buffer_granted,
-                "The kernel granted a smaller receive buffer than asked for; bursts may be lost. \
-                 Raise net.core.rmem_max (see the packaged sysctl file) or grant CAP_NET_ADMIN."
-            );
-        }
-    }
-    Ok(sockets)
+/// As [`live`], and what is kept goes where `outlet` says.
+///
+/// # Errors
+/// As for [`live`].
+pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
+    let layout = layout(config);
+    let opened = feeds::open(config, &layout)?;
+    let each = opened.sources.into_iter().enumerate();
+    let fed = each.map(|(i, source)| Fed {
+        source,
+        core: layout.receiver_core(i),
+    });
+    let mut pipeline = start(
+        config,
+        base,
+        layout.clone(),
+        fed.collect(),
+        outlet.live(true),
+    )?;
+    pipeline.sources = opened.facts;
+    pipeline.choice = opened.choice;
+    Ok(pipeline)
 }
 
 /// Starts a replay of captures of outer packets. It runs by itself until the files are through.
@@ -109,14 +134,37 @@ pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipel
         source: Box::new(source),
         core,
     }];
-    let mut pipeline = start(config, base, layout, feeds, false)?;
+    let mut pipeline = start(config, base, layout, feeds, Outlet::Files.live(false))?;
     pipeline.progress = Some(progress);
     Ok(pipeline)
 }
 
+/// Starts a pipeline over sources that somebody has made, one for each receiver: a measurement. They are waited for as
+/// files are.
+///
+/// # Errors
+/// As for [`live`].
+pub fn over(
+    config: &Config,
+    base: &Path,
+    sources: Vec<Box<dyn Source>>,
+    outlet: Outlet,
+) -> Result<Pipeline, Error> {
+    let layout = Layout {
+        receivers: sources.len(),
+        ..layout(config)
+    };
+    let feed = |(i, source)| Fed {
+        source,
+        core: layout.receiver_core(i),
+    };
+    let feeds = sources.into_iter().enumerate().map(feed).collect();
+    start(config, base, layout, feeds, outlet.live(false))
+}
+
 fn layout(config: &Config) -> Layout {
-    let cores = affinity::allowed().unwrap_or_default();
-    Layout::new(config.threads, &cores)
+    let machine = Machine::read(&config.source);
+    Layout::new(config.threads, config.source.kind, &machine)
 }
 
 fn start(
@@ -124,7 +172,7 @@ fn start(
     base: &Path,
     layout: Layout,
     feeds: Vec<Fed>,
-    live: bool,
+    ends: Ends,
 ) -> Result<Pipeline, Error> {
     let mut keep = Keep::default();
     let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
@@ -132,17 +180,21 @@ fn start(
     let setup = capture::Setup {
         output: config.output.clone(),
         workers: layout.workers,
-        live,
+        live: ends.live,
     };
-    let (sinks, writers) = capture::start(&config.writer, &setup)?;
+    let mut writer = config.writer.clone();
+    if writer.writers == 0 {
+        writer.writers = layout.writers;
+    }
+    let (captures, writers) = capture::start(&writer, &setup)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,
         layout: &layout,
         ports: config.ports(),
-        live,
+        live: ends.live,
     };
-    let works = joints.works(sinks, feeds.len());
+    let works = joints.works(ends.outlet.sinks(captures), feeds.len());
     let Running {
         receivers,
         workers,
@@ -157,6 +209,7 @@ fn start(
         workers,
         queues,
         sources: Vec::new(),
+        choice: Choice::default(),
         progress: None,
         layout,
         capture: writers.stats(),
@@ -178,12 +231,9 @@ impl Joints<'_> {
         Seats::new(Arc::clone(self.table))
     }
 
-    fn works(&self, sinks: Vec<capture::Capture>, receivers: usize) -> Vec<Work> {
+    fn works(&self, sinks: Vec<Box<dyn Sink>>, receivers: usize) -> Vec<Work> {
         let each = sinks.into_iter().enumerate();
-        let work = |(id, sink)| {
-            let sink: Box<dyn Sink> = Box::new(sink);
-            Work::new(id, receivers, self.seats(), sink, !self.live)
-        };
+        let work = |(id, sink)| Work::new(id, receivers, self.seats(), sink, !self.live);
         each.map(work).collect()
     }
 

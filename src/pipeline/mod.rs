@@ -6,7 +6,9 @@
 //! swaps the sessions and touches no thread.
 
 mod build;
+mod feeds;
 mod layout;
+mod machine;
 mod report;
 
 use std::path::Path;
@@ -15,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use build::{Error, live, replay};
+pub use build::{Error, Outlet, live, live_into, over, replay};
+pub use feeds::Choice;
 pub use layout::Layout;
+pub use machine::Machine;
 pub use report::Report;
 
 use crossbeam_channel::Receiver;
@@ -66,6 +70,8 @@ pub struct Pipeline {
     pub queues: Vec<Receiver<Parcel>>,
     /// The sources of a live pipeline, one for each receiver.
     pub sources: Vec<Arc<Facts>>,
+    /// How their kind was chosen.
+    pub choice: Choice,
     /// How far a replay is.
     pub progress: Option<Arc<Progress>>,
     /// Threads and cores.

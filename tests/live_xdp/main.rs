@@ -242,7 +242,7 @@ impl Counters {
 
 #[test]
 fn a_card_without_times_is_told_packet_by_packet() {
-    let Some(scene) = Scene::make(1500, 1, "hardware") else {
+    let Some(scene) = Scene::make(1500, 1, "card") else {
         return;
     };
     let run = scene.send("500 8 1450");
@@ -305,7 +305,11 @@ fn what_had_arrived_before_the_stop_is_still_given() {
 
 #[test]
 fn an_interface_that_is_not_there_is_named() {
-    let error = xdp::open("no-such-if0", &Config::default(), 1, Allow::default());
+    let config = Config {
+        interface: vec!["no-such-if0".to_owned()],
+        ..Config::default()
+    };
+    let error = xdp::open(&config, 1, Allow::default());
     let said = error.unwrap_err().to_string();
     assert!(
         said.contains("no-such-if0") && said.contains("ip link"),

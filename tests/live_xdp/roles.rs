@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mirrortap::packet::Batch;
 use mirrortap::source::xdp::{self, Allow};
-use mirrortap::source::{Config, Facts, Kind, Received, Source, Timestamps};
+use mirrortap::source::{Clock, Config, Facts, Kind, Received, Source, interfaces};
 use mirrortap::time;
 use mirrortap::units::Size;
 
@@ -23,9 +23,6 @@ pub(crate) fn sensor(words: &[&str]) {
         ..Allow::default()
     };
     let mut config = Config::default();
-    if has("hardware") {
-        config.timestamps = Timestamps::Hardware;
-    }
     if has("small") {
         config.receive_buffer = Size(1 << 20);
     }
@@ -33,7 +30,17 @@ pub(crate) fn sensor(words: &[&str]) {
         config.listen = vec!["[::]:6081".parse().unwrap()];
     }
     let companions = xdp::companions(&config).unwrap();
-    let sources = match xdp::open(DEVICE, &config, if has("one") { 1 } else { 4 }, allow) {
+    config.interface = vec![DEVICE.to_owned()];
+    let receivers = if has("one") { 1 } else { 4 };
+    let opened = if has("card") {
+        // of a card that says it has times, and has none
+        let found = interfaces::find(&config).unwrap();
+        xdp::open_on(&found[0], &config, Clock::Hardware, receivers, allow)
+            .map_err(|e| e.to_string())
+    } else {
+        xdp::open(&config, receivers, allow).map_err(|e| e.to_string())
+    };
+    let sources = match opened {
         Ok(sources) => sources,
         Err(error) => return say(&format!("refused: {error}")),
     };
@@ -104,7 +111,7 @@ impl Reader {
                 }
             }
             this.lost = facts.lost.iter().map(|(_, n)| n.value()).sum();
-            this.mixed = facts.times_mixed.value();
+            this.mixed = facts.stray_times.value();
             this
         })
     }

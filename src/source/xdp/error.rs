@@ -2,23 +2,40 @@
 
 use std::io;
 
+use crate::source::interfaces;
 use crate::sys::bpf;
 use crate::sys::xsk;
 
-/// Why an interface can't be read by AF_XDP.
+/// Why there is no AF_XDP.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The interface is not there, or can't be asked.
-    #[error("cannot read interface {name}: {error} (`ip link` lists what there is)")]
-    Interface {
+    /// Which interface.
+    #[error(transparent)]
+    Interface(#[from] interfaces::Error),
+    /// Not on this one.
+    #[error("cannot read {interface} by AF_XDP: {reason}")]
+    Refused {
         /// Its name.
-        name: String,
+        interface: String,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Why an interface can't be read by AF_XDP.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// The interface can't be asked.
+    #[error("{step}: {error} (`ip link` lists what there is)")]
+    Unknown {
+        /// What was being done.
+        step: &'static str,
         /// What the system said.
         error: io::Error,
     },
     /// A capability is missing.
     #[error(
-        "not permitted: AF_XDP takes CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF (systemd: AmbientCapabilities=; else run as root)"
+        "not permitted: it takes CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF (systemd: AmbientCapabilities=; else run as root)"
     )]
     Forbidden,
     /// Another program is in the way.
@@ -59,11 +76,13 @@ pub enum Error {
     #[error("too many listening addresses: {0}")]
     TooLong(#[from] bpf::Unplaced),
     /// The kernel's clocks could not be compared.
-    #[error("cannot ask how far TAI is from UTC: {0} (adjtimex(2) must be allowed)")]
+    #[error(
+        "cannot ask how far TAI is from UTC: {0} (clock_adjtime(2) must be allowed, which changes nothing here)"
+    )]
     Clock(io::Error),
 }
 
-impl Error {
+impl Reason {
     /// Whether no other way of doing the same could succeed.
     pub(super) fn is_final(&self) -> bool {
         match self {
@@ -77,7 +96,7 @@ impl Error {
     }
 }
 
-impl From<bpf::Error> for Error {
+impl From<bpf::Error> for Reason {
     fn from(error: bpf::Error) -> Self {
         match error.number() {
             Some(libc::EPERM | libc::EACCES) if error.log.is_empty() => Self::Forbidden,

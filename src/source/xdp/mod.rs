@@ -21,11 +21,12 @@ mod times;
 
 use std::sync::Arc;
 
+use crate::source::interfaces::{self, Interface};
 use crate::source::udp::{self, Udp};
-use crate::source::{Clock, Config, Timestamps};
-use crate::sys::interface;
+use crate::source::{Clock, Config};
+use crate::sys;
 use crate::sys::xsk::{HEADROOM, Options, Xsk};
-pub use error::Error;
+pub use error::{Error, Reason};
 use program::{Steering, Task};
 pub use receive::Xdp;
 
@@ -33,6 +34,8 @@ pub use receive::Xdp;
 const LINK: u32 = 14 + 8;
 /// The frames that a socket needs at least.
 const FEWEST: u32 = 1024;
+/// The memory of all queues of an interface together, in `receive_buffer`s.
+const MOST_BUFFERS: u64 = 4;
 const SMALL: u32 = 11;
 const LARGE: u32 = 12;
 
@@ -60,45 +63,62 @@ impl Default for Allow {
     }
 }
 
-/// Opens every receive queue of an interface, for at most `receivers` threads. Open [`companions`] first, so that nobody is told
-/// that the port is closed.
+/// Opens every receive queue of the interfaces, for at most `receivers` threads each. Open [`companions`] first, so that
+/// nobody is told that the port is closed.
 ///
 /// # Errors
 /// Not permitted, no such interface, another XDP program is there, or the MTU is too large for what driver and kernel have.
-pub fn open(
-    interface: &str,
+pub fn open(config: &Config, receivers: usize, allow: Allow) -> Result<Vec<Xdp>, Error> {
+    let mut all = Vec::new();
+    for interface in interfaces::find(config)? {
+        let clock = interfaces::clock(config, std::slice::from_ref(&interface));
+        let sources = open_on(&interface, config, clock, receivers, allow);
+        all.extend(sources.map_err(|reason| Error::Refused {
+            interface: interface.name,
+            reason,
+        })?);
+    }
+    Ok(all)
+}
+
+/// Opens one interface, whose packets have times of `clock`, where its driver gives them.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_on(
+    interface: &Interface,
     config: &Config,
+    clock: Clock,
     receivers: usize,
     allow: Allow,
-) -> Result<Vec<Xdp>, Error> {
-    let named = |error| Error::Interface {
-        name: interface.to_owned(),
-        error,
-    };
-    let index = interface::index(interface).map_err(named)?;
-    let mtu = interface::mtu(interface).map_err(named)?;
-    let queues = interface::receive_queues(interface).map_err(named)?.max(1);
+) -> Result<Vec<Xdp>, Reason> {
+    let unknown = |step| move |error| Reason::Unknown { step, error };
+    let queues = receive_queues(&interface.name).map_err(unknown("count its queues"))?;
+    let address = sys::interface::ethernet_address(&interface.name);
     let task = Task {
-        interface: index,
-        ethernet: interface::ethernet_address(interface).map_err(named)?,
+        interface: interface.index,
+        ethernet: address.map_err(unknown("read its address"))?,
         listen: &config.listen,
         queues,
-        hardware: config.timestamps == Timestamps::Hardware,
+        hardware: clock == Clock::Hardware,
         frags: allow.frags,
     };
     let steering = Arc::new(Steering::attach(task, allow)?);
     if task.hardware && !steering.hardware {
+        let interface = &interface.name;
         tracing::warn!(
             interface,
-            "No receive times of the network card here; packets have the kernel's."
+            "The driver gives XDP no receive times; packets have the kernel's."
         );
     }
-    let opening = Opening {
-        interface: index,
-        mtu,
-        bytes: config.receive_buffer.0,
+    let share_of_one = (config.receive_buffer.0 * MOST_BUFFERS) / u64::from(queues);
+    let mut opening = Opening {
+        interface: interface.index,
+        mtu: interface.mtu,
+        bytes: share_of_one.min(config.receive_buffer.0),
         allow,
         native: steering.native,
+        way: None,
     };
     let mut sockets = Vec::new();
     for queue in 0..queues {
@@ -106,7 +126,15 @@ pub fn open(
         steering.serve(queue, &socket.0)?;
         sockets.push(socket);
     }
-    share(interface, config, receivers, sockets, &steering)
+    share(&interface.name, config, receivers, sockets, &steering)
+}
+
+/// How many queues the interface receives into.
+fn receive_queues(interface: &str) -> std::io::Result<u32> {
+    let entries = std::fs::read_dir(format!("/sys/class/net/{interface}/queues"))?;
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    let queues = names.filter(|name| name.to_string_lossy().starts_with("rx-"));
+    Ok((queues.count() as u32).max(1))
 }
 
 /// UDP sockets for what the program leaves to the network stack: one for each address that is listened on, for all
@@ -118,7 +146,7 @@ pub fn companions(config: &Config) -> Result<Vec<Udp>, udp::Error> {
     let bound = config
         .listen
         .iter()
-        .map(|address| udp::bind(*address, 1, config.receive_buffer));
+        .map(|address| udp::bind(*address, 1, config));
     Ok(bound
         .collect::<Result<Vec<_>, _>>()?
         .into_iter()
@@ -136,7 +164,7 @@ fn share(
     receivers: usize,
     sockets: Vec<Opened>,
     steering: &Arc<Steering>,
-) -> Result<Vec<Xdp>, Error> {
+) -> Result<Vec<Xdp>, Reason> {
     let clock = if steering.hardware {
         Clock::Hardware
     } else {
@@ -162,13 +190,19 @@ struct Opening {
     bytes: u64,
     allow: Allow,
     native: bool,
+    /// The way that the queue before was opened in; the others will not be better.
+    way: Option<Way>,
 }
+
+/// Without copying or not, a packet in several frames or not, and the size of a frame as a power of two.
+type Way = (bool, bool, u32);
 
 impl Opening {
     /// Opens a queue in the best way that it has.
-    fn queue(&self, queue: u32) -> Result<Opened, Error> {
+    fn queue(&mut self, queue: u32) -> Result<Opened, Reason> {
         let mut refused = None;
-        for (zero_copy, frags, shift) in self.ways() {
+        for way in self.ways() {
+            let (zero_copy, frags, shift) = way;
             let options = Options {
                 interface: self.interface,
                 queue,
@@ -178,28 +212,31 @@ impl Opening {
                 frags,
             };
             match Xsk::open(options) {
-                Ok(socket) => return Ok((socket, self.mode(options))),
+                Ok(socket) => {
+                    self.way = Some(way);
+                    return Ok((socket, self.mode(options)));
+                }
                 Err(error) => {
-                    let error = Error::Queue { queue, error };
-                    if error.is_final() {
-                        return Err(error);
+                    let reason = Reason::Queue { queue, error };
+                    if reason.is_final() {
+                        return Err(reason);
                     }
-                    refused = Some(error);
+                    refused = Some(reason);
                 }
             }
         }
         match refused {
-            Some(error) if self.mtu + LINK <= room(LARGE) => Err(error),
+            Some(reason) if self.mtu + LINK <= room(LARGE) => Err(reason),
             // several frames for a packet were needed, and could not be had
-            _ => Err(Error::Mtu {
+            _ => Err(Reason::Mtu {
                 mtu: self.mtu,
                 most: room(LARGE) - LINK,
             }),
         }
     }
 
-    /// Ways to open a queue, best first: whether without copying, whether in several frames, and the size of a frame.
-    fn ways(&self) -> impl Iterator<Item = (bool, bool, u32)> {
+    /// Ways to open a queue, best first.
+    fn ways(&self) -> impl Iterator<Item = Way> + use<> {
         // drivers that write into our memory want whole pages
         let all = [
             (true, true, LARGE),
@@ -208,12 +245,14 @@ impl Opening {
             (false, false, SMALL),
             (false, false, LARGE),
         ];
+        let known = self.way;
         let (mtu, allow, native) = (self.mtu, self.allow, self.native);
-        all.into_iter().filter(move |(zero_copy, frags, shift)| {
+        let ways = all.into_iter().filter(move |(zero_copy, frags, shift)| {
             let fits = mtu + LINK <= room(*shift);
             (!zero_copy || (native && allow.zero_copy))
                 && if *frags { allow.frags && !fits } else { fits }
-        })
+        });
+        ways.skip_while(move |way| known.is_some_and(|known| known != *way))
     }
 
     /// As many frames as the memory holds, but a power of two.

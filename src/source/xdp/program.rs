@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::source::matcher::{DATA, END, Matcher};
-use crate::source::xdp::{Allow, Error};
+use crate::source::xdp::{Allow, Reason};
 use crate::sys::bpf::{
     Assembler, Attach, Condition, Kind, Label, Link, Load, Map, MapKind, Program, Reg, Size,
     kernel_function,
@@ -35,8 +35,8 @@ const NATIVE: u32 = 1 << 2;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Task<'a> {
     pub(super) interface: u32,
-    /// The interface's own address: what is for another host goes on. `None`: whatever comes.
-    pub(super) ethernet: Option<[u8; 6]>,
+    /// The interface's own address: what is for another host goes on.
+    pub(super) ethernet: [u8; 6],
     pub(super) listen: &'a [SocketAddr],
     pub(super) queues: u32,
     /// Whether to ask the driver for the card's time.
@@ -57,7 +57,7 @@ pub(super) struct Steering {
 
 impl Steering {
     /// Attaches the program: in the driver if that may be and can, else behind it. Without sockets it lets everything pass.
-    pub(super) fn attach(task: Task<'_>, allow: Allow) -> Result<Self, Error> {
+    pub(super) fn attach(task: Task<'_>, allow: Allow) -> Result<Self, Reason> {
         let sockets = Map::create(MapKind::Xsk, 4, task.queues.max(1))?;
         let mut refused = None;
         for way in ways(task, allow) {
@@ -77,17 +77,17 @@ impl Steering {
                 Err(error) => refused = Some(error),
             }
         }
-        Err(refused.unwrap_or(Error::Forbidden))
+        Err(refused.unwrap_or(Reason::Forbidden))
     }
 
     /// From now on the packets of a queue go to a socket.
-    pub(super) fn serve(&self, queue: u32, socket: &Xsk) -> Result<(), Error> {
+    pub(super) fn serve(&self, queue: u32, socket: &Xsk) -> Result<(), Reason> {
         use std::os::fd::AsFd;
         Ok(self.sockets.put_socket(queue, socket.as_fd())?)
     }
 
     /// From now on the packets of a queue go to the network stack.
-    pub(super) fn leave(&self, queue: u32) -> Result<(), Error> {
+    pub(super) fn leave(&self, queue: u32) -> Result<(), Reason> {
         Ok(self.sockets.remove(queue)?)
     }
 }
@@ -116,20 +116,20 @@ fn ways(task: Task<'_>, allow: Allow) -> impl Iterator<Item = Way> {
 }
 
 impl Way {
-    fn attach(self, task: Task<'_>, sockets: &Map) -> Result<Link, Error> {
+    fn attach(self, task: Task<'_>, sockets: &Map) -> Result<Link, Reason> {
         let program = load(task, sockets, self.hardware)?;
         let flags = if self.native { NATIVE } else { GENERIC };
         let attached = program.attach(task.interface, Attach::Xdp, flags);
-        attached.map_err(|error| match Error::from(error) {
-            Error::Program(error) if self.native => Error::Driver(error),
+        attached.map_err(|error| match Reason::from(error) {
+            Reason::Program(error) if self.native => Reason::Driver(error),
             other => other,
         })
     }
 }
 
-fn load(task: Task<'_>, sockets: &Map, hardware: bool) -> Result<Program, Error> {
+fn load(task: Task<'_>, sockets: &Map, hardware: bool) -> Result<Program, Reason> {
     let card_time = if hardware {
-        Some(kernel_function(CARD_TIME).ok_or(Error::NoCardTime)?)
+        Some(kernel_function(CARD_TIME).ok_or(Reason::NoCardTime)?)
     } else {
         None
     };
@@ -160,9 +160,7 @@ fn assemble(task: Task<'_>, sockets: i32, card_time: Option<i32>) -> Assembler {
     a.copy(CONTEXT, Reg::R1);
     a.load(Size::Word, DATA, CONTEXT, DATA_AT);
     a.load(Size::Word, END, CONTEXT, END_AT);
-    if let Some(address) = task.ethernet {
-        is_for_us(&mut a, address, other);
-    }
+    is_for_us(&mut a, task.ethernet, other);
     Matcher::new(task.listen).assemble(&mut a, other);
     times(&mut a, card_time);
     a.load(Size::Word, Reg::R2, CONTEXT, QUEUE_AT);

@@ -15,7 +15,7 @@ use crate::packet::{Batch, Datagram, DropReason, LENT};
 use crate::source::outer::{self, Outer};
 use crate::source::xdp::program::Steering;
 use crate::source::xdp::times::{Arrival, Times};
-use crate::source::xdp::{Error, Opened};
+use crate::source::xdp::{Opened, Reason};
 use crate::source::{Clock, Config, Facts, Kind, Received, Source, place};
 use crate::sys::lease::Lease;
 use crate::sys::xsk::{self, METADATA, Poll, Statistics, Waiting, Xsk};
@@ -78,7 +78,7 @@ impl Xdp {
         clock: Clock,
         hand: Vec<(u32, Opened)>,
         steering: Arc<Steering>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, Reason> {
         let mode = hand.first().map(|(_, (_, mode))| mode.clone());
         let numbers: Vec<String> = hand.iter().map(|(n, _)| n.to_string()).collect();
         let memory = hand.iter().map(|(_, (socket, _))| socket.memory()).sum();
@@ -103,7 +103,7 @@ impl Xdp {
             sockets: hand.into_iter().map(|(_, (socket, _))| socket).collect(),
             next: 0,
             steering,
-            times: Times::new(clock).map_err(Error::Clock)?,
+            times: Times::new(clock).map_err(Reason::Clock)?,
             facts: Arc::new(facts),
             poll: Poll::default(),
             nap: NAP.min(config.latency.0 / 2),
@@ -148,7 +148,7 @@ impl Xdp {
             let mut load = Load::new(socket, batch, &self.times, now);
             load.run();
             self.last_len = load.packets;
-            self.facts.times_mixed.add(load.other_clock);
+            self.facts.count_stray_times(load.other_clock);
             queue.seen = queue.seen.max(load.newest);
             self.next = (i + 1) % count;
             break;

@@ -14,6 +14,7 @@ mod ring;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys::check;
 use crate::sys::lease::{Lease, Mapping};
@@ -23,6 +24,9 @@ use ring::Ring;
 pub const HEADROOM: u32 = 256;
 /// What a program may write in front of a packet, for [`Frame::metadata`].
 pub const METADATA: usize = 16;
+
+/// Tells sockets apart, so that a frame can't be taken for one of another.
+static SOCKETS: AtomicU64 = AtomicU64::new(0);
 
 /// What a socket is to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +48,8 @@ pub struct Options {
 /// A frame that the kernel has handed over, with (a part of) a packet in it.
 #[derive(Debug)]
 pub struct Frame {
-    umem: usize,
+    /// The socket that it is of.
+    socket: u64,
     address: usize,
     /// Bytes of the packet in it.
     pub len: u32,
@@ -75,6 +80,8 @@ pub struct Statistics {
 /// A socket on one queue. It only receives.
 #[derive(Debug)]
 pub struct Xsk {
+    /// Of all sockets that this process ever had.
+    number: u64,
     umem: Arc<Mapping>,
     shift: u32,
     received: Ring<libc::xdp_desc>,
@@ -137,6 +144,7 @@ impl Xsk {
         let fill = map(libc::XDP_UMEM_PGOFF_FILL_RING, offsets.fr);
         let completion = libc::XDP_UMEM_PGOFF_COMPLETION_RING as libc::off_t;
         let mut this = Self {
+            number: SOCKETS.fetch_add(1, Ordering::Relaxed),
             umem: Arc::new(umem),
             shift: options.shift,
             received: received.map_err(&mapped)?,
@@ -183,7 +191,7 @@ impl Xsk {
         let entry = self.received.peek(0)?;
         self.received.advance();
         let mut frame = Frame {
-            umem: self.umem.base().addr(),
+            socket: self.number,
             address: usize::try_from(entry.addr).ok()?,
             len: entry.len,
             metadata: [0; METADATA],
@@ -214,7 +222,7 @@ impl Xsk {
 
     /// The bytes in a frame.
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
-        if frame.umem != self.umem.base().addr() {
+        if frame.socket != self.number {
             return &[];
         }
         let start = self.umem.base().wrapping_add(frame.address);
@@ -223,9 +231,10 @@ impl Xsk {
         unsafe { std::slice::from_raw_parts(start, frame.len as usize) }
     }
 
-    /// Puts a frame into a lease of this socket: the address of its packet there, or the frame when the lease is full.
+    /// Puts a frame into a lease of this socket: the address of its packet there. `None`, and the frame goes back,
+    /// when the lease is full.
     pub fn lend(&mut self, frame: Frame, lease: &mut Lease) -> Option<u32> {
-        if frame.umem != self.umem.base().addr() || !lease.is_of(&self.umem) {
+        if frame.socket != self.number || !lease.is_of(&self.umem) {
             return None;
         }
         let mask = (1 << self.shift) - 1;
@@ -249,7 +258,7 @@ impl Xsk {
 
     /// Gives one frame back to the kernel, at the next [`submit`](Self::submit).
     pub fn give(&mut self, frame: Frame) {
-        if frame.umem == self.umem.base().addr() {
+        if frame.socket == self.number {
             let chunk = frame.address & !((1 << self.shift) - 1);
             self.fill.push(chunk as u64);
         }

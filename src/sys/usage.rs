@@ -1,0 +1,90 @@
+//! What the threads of this process have cost.
+//!
+//! Measurements ask for CPU time, not for time that passes: on a machine that others use too it is the one that means
+//! something. The kernel accounts for a running thread at each tick, so windows should be a second or so.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use crate::sys::check;
+
+/// CPU time of one thread since it began.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Used {
+    /// Its id.
+    pub id: u32,
+    /// Its name, cut to 15 bytes.
+    pub name: String,
+    /// Time on a core, in the kernel or not.
+    pub cpu: Duration,
+}
+
+/// Every thread of this process that is alive.
+///
+/// # Errors
+/// Where `/proc` is not mounted, or the kernel was built without scheduler statistics.
+pub fn threads() -> io::Result<Vec<Used>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc/self/task")? {
+        let folder = entry?.path();
+        // one that has ended since is none
+        let Ok(name) = fs::read_to_string(folder.join("comm")) else {
+            continue;
+        };
+        let spent = fs::read_to_string(folder.join("schedstat"))?;
+        let id = folder.file_name().and_then(|n| n.to_str()?.parse().ok());
+        all.push(Used {
+            id: id.unwrap_or(0),
+            name: name.trim_end().to_owned(),
+            cpu: on_core(&spent),
+        });
+    }
+    Ok(all)
+}
+
+/// The first number of `schedstat`: "time spent on the cpu (in nanoseconds)" (Documentation/scheduler/sched-stats.rst).
+fn on_core(schedstat: &str) -> Duration {
+    let first = schedstat.split_whitespace().next();
+    Duration::from_nanos(first.and_then(|n| n.parse().ok()).unwrap_or(0))
+}
+
+/// CPU time of the calling thread, to the nanosecond.
+///
+/// # Errors
+/// Those of clock_gettime(2); none on Linux.
+pub fn this_thread() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: clock_gettime(2): "The functions clock_gettime() [...] retrieve [...] the time of the specified clock";
+    // it writes to `time`, which is a live timespec.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })?;
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_works_is_seen_by_name_and_its_time_grows() {
+        let thread = std::thread::Builder::new().name("busy-bee".into());
+        let before = this_thread().unwrap();
+        let seen = thread
+            .spawn(|| {
+                while this_thread().unwrap() < Duration::from_millis(30) {}
+                threads().unwrap()
+            })
+            .unwrap()
+            .join()
+            .unwrap();
+        let bee = seen.iter().find(|t| t.name == "busy-bee").unwrap();
+        assert!(
+            bee.id > 0 && bee.cpu >= Duration::from_millis(15),
+            "{bee:?}"
+        );
+        assert!(this_thread().unwrap() >= before);
+    }
+}
