@@ -304,6 +304,35 @@ fn what_had_arrived_before_the_stop_is_still_given() {
 }
 
 #[test]
+fn an_interface_that_is_removed_ends_the_source_with_an_error() {
+    let Some(mut scene) = Scene::make(1500, 1, "") else {
+        return;
+    };
+    scene.net.run("a", &["ip", "link", "del", "mt0"]);
+    assert_eq!(scene.sensor.hear(), "gone");
+    scene.stop(0).is_whole(0);
+}
+
+#[test]
+fn an_interface_that_goes_down_and_up_again_is_read_on() {
+    let Some(scene) = Scene::make(1500, 1, "") else {
+        return;
+    };
+    for way in ["down", "up"] {
+        scene.net.run("b", &["ip", "link", "set", DEVICE, way]);
+    }
+    // the address of IPv6 went with the link
+    let again = ["ip", "addr", "add", "fd77::2/64", "dev", DEVICE, "nodad"];
+    scene.net.run("b", &again);
+    scene
+        .net
+        .run("a", &["ping", "-q", "-c", "1", "-w", "10", "fd77::2"]);
+    let run = scene.send("500 8 1450");
+    run.is_whole(500);
+    assert_eq!(run.of("xdp"), 500);
+}
+
+#[test]
 fn an_interface_that_is_not_there_is_named() {
     let config = Config {
         interface: vec!["no-such-if0".to_owned()],

@@ -32,8 +32,8 @@ pub use receive::Xdp;
 
 /// Ethernet, and two VLAN tags.
 const LINK: u32 = 14 + 8;
-/// The frames that a socket needs at least.
-const FEWEST: u32 = 1024;
+/// The frames that a socket has at least: more than a receiver's batches can hold on to.
+const FEWEST: u32 = 2048;
 /// The memory of all queues of an interface together, in `receive_buffer`s.
 const MOST_BUFFERS: u64 = 4;
 const SMALL: u32 = 11;

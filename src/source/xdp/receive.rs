@@ -22,7 +22,7 @@ use crate::sys::xsk::{self, METADATA, Poll, Statistics, Waiting, Xsk};
 use crate::time::{self, Monotonic, Timestamp};
 
 /// Packets a batch, at most.
-const SLOTS: usize = 256;
+const SLOTS: usize = 128;
 /// Room for packets that lie in several frames.
 const ARENA: usize = 4 << 20;
 /// How long a call waits for the first packet, in milliseconds.
@@ -172,6 +172,14 @@ impl Xdp {
         seen.unwrap_or(now).saturating_sub(DISORDER)
     }
 
+    /// An interface that goes down may come back; one that was removed does not.
+    fn is_well(&self, socket: &Xsk) -> std::io::Result<()> {
+        socket.is_well().map_err(|error| {
+            let gone = format!("{} is gone: {error}", self.facts.name);
+            std::io::Error::new(error.kind(), gone)
+        })
+    }
+
     fn look_at_losses(&mut self) {
         let mut queued = 0;
         for (socket, queue) in self.sockets.iter_mut().zip(&mut self.queues) {
@@ -200,6 +208,7 @@ impl Source for Xdp {
             return Ok(Received::Some);
         }
         self.look_at_losses();
+        self.sockets.iter().try_for_each(|s| self.is_well(s))?;
         match self.stopping {
             Some(since) if time::monotonic().since(since) > GRACE => Ok(Received::End),
             _ => Ok(Received::Nothing),

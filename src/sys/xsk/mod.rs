@@ -302,6 +302,18 @@ impl Xsk {
         self.umem.len() as u64
     }
 
+    /// Whether the socket still has its interface.
+    ///
+    /// # Errors
+    /// ENETDOWN: the interface was removed (af_xdp.rst says nothing of it; the kernel sets the socket's error).
+    pub fn is_well(&self) -> io::Result<()> {
+        let socket = socket2::SockRef::from(&self.socket);
+        match socket.take_error()? {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
     /// What was lost.
     ///
     /// # Errors
