@@ -139,7 +139,8 @@ impl Worker {
         self.progress(self.queue.is_empty());
     }
 
-    fn work(&mut self, batch: &Batch) {
+    /// Does its share of a batch. [`Self::run`] does so with each that comes; by itself it is for measuring.
+    pub fn work(&mut self, batch: &Batch) {
         let watermark = self.watermark();
         let mut truncated = 0;
         for packet in batch.packets_of(self.id) {

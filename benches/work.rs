@@ -1,0 +1,262 @@
+//! What becomes of a packet between source and sink: decap, headers, session, filter, counting; beside etherparse, which
+//! only parses, on the same frames. Then what more sessions and more CIDR blocks cost.
+//!
+//! The worker is the real one, over a sink that keeps nothing. Batches have 256 packets of 4,096 flows and 8 VNIs. Small
+//! pools stay in the cache; the large one has 256 MiB, so that each frame comes from memory.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "criterion's macros make undocumented functions; a bench may panic"
+)]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use etherparse::SlicedPacket;
+use mirrortap::packet::{Batch, Datagram, Ports, Tally};
+use mirrortap::session::{self, Keep, Seats, Snapshot, Table, Unknown};
+use mirrortap::sink::null::Null;
+use mirrortap::spool::{Format, Precision, Settings};
+use mirrortap::time::Timestamp;
+use mirrortap::worker::Worker;
+use mirrortap::{decap, headers};
+use support::{IMIX, Numbers, SMALL, frame};
+
+/// Packets of a batch.
+const N: usize = 256;
+
+/// Batches of a pool that stays in the second-level cache with descriptors and all: 64 B, IMIX.
+const WARM: usize = 4;
+
+/// Bytes of a pool that does not fit into any cache.
+const COLD: usize = 256 << 20;
+
+/// Who mirrors: an outer source and a VNI for each number.
+fn place(number: u32) -> (IpAddr, u32) {
+    let source = Ipv4Addr::from_bits(0x0a00_0000 + number / 8 + 1);
+    (source.into(), number % 8 + 1)
+}
+
+/// A batch as a ring gives it: payloads behind each other, each behind its outer headers.
+fn batch(numbers: &mut Numbers, sizes: &[usize], places: u32) -> Batch {
+    let mut batch = Batch::new(0, N, N * 1600);
+    for order in 0..N as u64 {
+        let (source, vni) = place(numbers.below(u64::from(places)) as u32);
+        let [_, v1, v2, v3] = vni.to_be_bytes();
+        let wrapping = [8, 0, 0, 0, v1, v2, v3, 0];
+        let payload = [&wrapping[..], &frame(numbers, sizes)].concat();
+        batch.append(&[0; 82]).unwrap();
+        let start = batch.append(&payload).unwrap();
+        batch.datagrams.push(Datagram {
+            start,
+            len: payload.len() as u32,
+            cut: 0,
+            source,
+            port: 4789,
+            time: Timestamp::from_nanos(order),
+            order,
+        });
+    }
+    batch
+}
+
+fn pool(sizes: &[usize], places: u32, batches: usize) -> Vec<Batch> {
+    let mut numbers = Numbers(7);
+    let mut pool: Vec<_> = (0..batches)
+        .map(|_| batch(&mut numbers, sizes, places))
+        .collect();
+    pool.iter_mut().for_each(unwrap);
+    pool
+}
+
+fn unwrap(batch: &mut Batch) {
+    batch.packets.clear();
+    let mut refused = Tally::default();
+    let counters = decap::Counters::default();
+    decap::unwrap_batch(batch, Ports::default(), &mut refused, &counters);
+    assert!(refused.is_closed() && refused.received == 0);
+}
+
+#[derive(serde::Deserialize)]
+struct File {
+    #[serde(default)]
+    session: Vec<session::Config>,
+}
+
+fn worker(configuration: &str) -> Worker {
+    let settings = Settings {
+        directory: "nowhere".into(),
+        format: Format::Pcap,
+        precision: Precision::Nanos,
+        snaplen: 65_535,
+        rotate_size: None,
+        rotate_interval: None,
+        rotate_packets: None,
+    };
+    let file: File = toml::from_str(configuration).unwrap();
+    let mut keep = Keep::default();
+    let base = Path::new(".");
+    let snapshot = Snapshot::build(&file.session, Unknown::Keep, settings, base, &mut keep);
+    let table = Table::new(snapshot.unwrap(), keep);
+    let (_, queue) = crossbeam_channel::bounded(1);
+    let seats = Seats::new(Arc::new(table));
+    Worker::new(0, queue, 1, seats, Box::new(Null), false)
+}
+
+/// Twenty rules, ten for each direction, with nine CIDR blocks among them; about half of the packets pass.
+fn twenty_rules() -> String {
+    let mut text = String::new();
+    for direction in ["ingress", "egress"] {
+        for (number, rule) in [
+            "action = 'reject'\nprotocol = 'tcp'\ndestination_ports = 22",
+            "action = 'reject'\nprotocol = 'udp'\ndestination_ports = 53",
+            "action = 'reject'\nsource = '10.0.0.0/12'",
+            "action = 'reject'\ndestination = '10.16.0.0/14'",
+            "action = 'reject'\nsource = '10.32.0.0/16'\ndestination_ports = '1024-65535'",
+            "action = 'reject'\nsource = '192.168.0.0/16'",
+            "action = 'reject'\nsource = '10.64.0.0/10'\ndestination = '172.16.0.0/12'",
+            "action = 'accept'\nprotocol = 'tcp'\nsource = '10.128.0.0/9'",
+            "action = 'reject'\nsource = '::/0'\ndestination_ports = 80",
+            "action = 'accept'",
+        ]
+        .iter()
+        .enumerate()
+        {
+            let number = number + 1;
+            write!(
+                text,
+                "[[session.filter.rules]]\nnumber = {number}\ndirection = '{direction}'\n{rule}\n"
+            )
+            .unwrap();
+        }
+    }
+    text
+}
+
+fn one_session() -> String {
+    format!(
+        "[[session]]\nname = 'all'\neni_mac = ['02:00:00:00:00:01']\n{}",
+        twenty_rules()
+    )
+}
+
+/// Decap and the whole worker over each batch of a pool.
+fn work(worker: &mut Worker, pool: &mut [Batch]) {
+    for batch in pool {
+        unwrap(batch);
+        worker.work(batch);
+    }
+}
+
+fn each<T>(pool: &[Batch], parse: impl Fn(&[u8]) -> T) {
+    for batch in pool {
+        for packet in &batch.packets {
+            // By reference: a copy right after the small writes would cost more than the walk.
+            black_box(&parse(black_box(batch.frame(packet))));
+        }
+    }
+}
+
+fn beside_etherparse(criterion: &mut Criterion) {
+    for (name, sizes, batches) in [
+        ("64B/warm", &SMALL[..], WARM),
+        ("imix/warm", &IMIX[..], WARM),
+        ("64B/cold", &SMALL[..], COLD / (N * (64 + 90))),
+        ("imix/cold", &IMIX[..], COLD / (N * (354 + 90))),
+    ] {
+        let mut pool = pool(sizes, 8, batches);
+        let mut all = worker("");
+        let mut filtering = worker(&one_session());
+        let mut group = criterion.benchmark_group(format!("work/{name}"));
+        group.throughput(Throughput::Elements((batches * N) as u64));
+        group.sample_size(20);
+        group.bench_function("etherparse", |b| {
+            b.iter(|| {
+                for batch in &pool {
+                    for packet in &batch.packets {
+                        let frame = black_box(batch.frame(packet));
+                        black_box(&SlicedPacket::from_ethernet(frame).is_ok());
+                    }
+                }
+            });
+        });
+        group.bench_function("walk", |b| b.iter(|| each(&pool, headers::walk)));
+        group.bench_function("decap", |b| b.iter(|| pool.iter_mut().for_each(unwrap)));
+        group.bench_function("decap_session", |b| b.iter(|| work(&mut all, &mut pool)));
+        group.bench_function("decap_session_20_rules", |b| {
+            b.iter(|| work(&mut filtering, &mut pool));
+        });
+        group.finish();
+    }
+}
+
+fn sessions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("work/sessions");
+    group.sample_size(20);
+    for count in [10, 100, 1_000, 10_000] {
+        // enough packets for every session to be met some times
+        let batches = 400;
+        let mut pool = pool(&IMIX, count, batches);
+        group.throughput(Throughput::Elements((batches * N) as u64));
+        let mut all = worker("");
+        group.bench_function(BenchmarkId::new("unknown", count), |b| {
+            b.iter(|| work(&mut all, &mut pool));
+        });
+        let mut text = String::new();
+        for number in 0..count {
+            let (source, vni) = place(number);
+            write!(
+                text,
+                "[[session]]\nname = 's{number}'\nvni = {vni}\nsource = ['{source}/32']\n{}",
+                twenty_rules()
+            )
+            .unwrap();
+        }
+        let mut each = worker(&text);
+        group.bench_function(BenchmarkId::new("20_rules_each", count), |b| {
+            b.iter(|| work(&mut each, &mut pool));
+        });
+    }
+    group.finish();
+}
+
+/// `count` blocks to be left out, a quarter of them met by packets, and all else to be kept.
+fn blocks(count: u32) -> String {
+    let mut numbers = Numbers(13);
+    let mut text = "[[session]]\nname = 'all'\neni_mac = ['02:00:00:00:00:01']\n".to_owned();
+    for number in 1..=count {
+        let [a, b, c, ..] = numbers.next().to_be_bytes();
+        let net = numbers.one_of(&[10, 52, 54, 172]);
+        let length = 20 + number % 9;
+        for direction in ["ingress", "egress"] {
+            write!(text, "[[session.filter.rules]]\nnumber = {number}\ndirection = '{direction}'\naction = 'reject'\nsource = '{net}.{a}.{b}.{c}/{length}'\n").unwrap();
+        }
+    }
+    for direction in ["ingress", "egress"] {
+        write!(text, "[[session.filter.rules]]\nnumber = 30000\ndirection = '{direction}'\naction = 'accept'\n").unwrap();
+    }
+    text
+}
+
+fn cidrs(criterion: &mut Criterion) {
+    let mut pool = pool(&IMIX, 8, 16);
+    let mut group = criterion.benchmark_group("work/cidrs");
+    group.throughput(Throughput::Elements((pool.len() * N) as u64));
+    group.sample_size(20);
+    for count in [16, 1_000, 20_000] {
+        let mut worker = worker(&blocks(count));
+        group.bench_function(BenchmarkId::from_parameter(count), |b| {
+            b.iter(|| work(&mut worker, &mut pool));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, beside_etherparse, sessions, cidrs);
+criterion_main!(benches);
