@@ -18,13 +18,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use etherparse::SlicedPacket;
 use mirrortap::packet::{Batch, Datagram, Ports, Tally};
 use mirrortap::session::{self, Keep, Seats, Snapshot, Table, Unknown};
 use mirrortap::sink::null::Null;
 use mirrortap::spool::{Format, Precision, Settings};
-use mirrortap::time::Timestamp;
+use mirrortap::time::{Timestamp, monotonic};
 use mirrortap::worker::Worker;
 use mirrortap::{decap, headers};
 use support::{IMIX, Numbers, SMALL, frame};
@@ -37,6 +37,17 @@ const WARM: usize = 4;
 
 /// Bytes of a pool that does not fit into any cache.
 const COLD: usize = 256 << 20;
+
+/// Pools by name: sizes of frames, and how many batches.
+const POOLS: [(&str, &[usize], usize); 4] = [
+    ("64B/warm", &SMALL, WARM),
+    ("imix/warm", &IMIX, WARM),
+    ("64B/cold", &SMALL, COLD / (N * (64 + 90))),
+    ("imix/cold", &IMIX, COLD / (N * (354 + 90))),
+];
+
+/// How often each way of a table is measured.
+const ROUNDS: usize = 40;
 
 /// Who mirrors: an outer source and a VNI for each number.
 fn place(number: u32) -> (IpAddr, u32) {
@@ -175,12 +186,7 @@ fn parse(pool: &[Batch]) {
 }
 
 fn beside_etherparse(criterion: &mut Criterion) {
-    for (name, sizes, batches) in [
-        ("64B/warm", &SMALL[..], WARM),
-        ("imix/warm", &IMIX[..], WARM),
-        ("64B/cold", &SMALL[..], COLD / (N * (64 + 90))),
-        ("imix/cold", &IMIX[..], COLD / (N * (354 + 90))),
-    ] {
+    for (name, sizes, batches) in POOLS {
         let pool = LazyCell::new(|| RefCell::new(pool(sizes, 8, batches)));
         let mut group = criterion.benchmark_group(format!("work/{name}"));
         group.throughput(Throughput::Elements((batches * N) as u64));
@@ -270,5 +276,82 @@ fn cidrs(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// One thing that is measured.
+struct Way<'a> {
+    name: String,
+    packets: usize,
+    run: Box<dyn FnMut() + 'a>,
+}
+
+impl<'a> Way<'a> {
+    fn new(name: impl Into<String>, packets: usize, run: Box<dyn FnMut() + 'a>) -> Self {
+        let name = name.into();
+        Self { name, packets, run }
+    }
+}
+
+/// Nanoseconds a packet of each way: the best of many rounds, in which the ways take turns, so that what else the machine
+/// does strikes all of them alike. The first is what the others are held against.
+fn table(title: &str, mut ways: Vec<Way<'_>>) {
+    let mut best = vec![f64::INFINITY; ways.len()];
+    for _ in 0..ROUNDS {
+        for (way, best) in ways.iter_mut().zip(&mut best) {
+            let start = monotonic();
+            (way.run)();
+            let took = monotonic().since(start).as_nanos() as f64;
+            *best = best.min(took / way.packets as f64);
+        }
+    }
+    let first = best[0];
+    for (way, ns) in ways.iter().zip(best) {
+        println!("{title:14} {:24} {ns:8.1} ns {:8.2}", way.name, ns / first);
+    }
+}
+
+fn ratios() {
+    for (title, sizes, batches) in POOLS {
+        let pool = RefCell::new(pool(sizes, 8, batches));
+        let packets = batches * N;
+        let (mut all, mut filtering) = (worker(""), worker(&one_session()));
+        table(
+            title,
+            vec![
+                Way::new("etherparse", packets, Box::new(|| parse(&pool.borrow()))),
+                Way::new(
+                    "walk",
+                    packets,
+                    Box::new(|| each(&pool.borrow(), headers::walk)),
+                ),
+                Way::new(
+                    "decap",
+                    packets,
+                    Box::new(|| pool.borrow_mut().iter_mut().for_each(unwrap)),
+                ),
+                Way::new(
+                    "+ walk, session",
+                    packets,
+                    Box::new(|| work(&mut all, &mut pool.borrow_mut())),
+                ),
+                Way::new(
+                    "+ 20 rules",
+                    packets,
+                    Box::new(|| work(&mut filtering, &mut pool.borrow_mut())),
+                ),
+            ],
+        );
+    }
+}
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    match filter.as_deref() {
+        Some("ratios") => ratios(),
+        Some(_) => benches(),
+        None => {
+            ratios();
+            benches();
+        }
+    }
+}
+
 criterion_group!(benches, beside_etherparse, sessions, cidrs);
-criterion_main!(benches);

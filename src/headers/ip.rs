@@ -2,7 +2,7 @@
 
 use crate::headers::facts::{Below, FlowKey, Fragment, Headers, length};
 use crate::headers::transport::Carried;
-use crate::headers::{field, transport};
+use crate::headers::{field, proto, transport};
 
 /// IPv6 headers that stand before the transport, and how they give their length.
 mod extension {
@@ -65,17 +65,17 @@ pub(super) fn v4(below: &Below, frame: &[u8], at: usize) -> Headers {
         offset: (flags & 0x1fff) * 8,
         more: flags & 0x2000 != 0,
     });
-    let start = at + head_len;
-    let carried = carried(head[9], claim.packet, start, flags & 0x1fff != 0);
-    let key = FlowKey {
+    let network = Network {
+        at,
         src: padded([head[12], head[13], head[14], head[15]]),
         dst: padded([head[16], head[17], head[18], head[19]]),
         version: 4,
         proto: head[9],
-        sport: carried.sport,
-        dport: carried.dport,
+        fragment,
+        wire_len: claim.wire_len,
+        truncated: claim.truncated,
     };
-    headers(below, at, &claim, key, fragment, carried)
+    network.carrying(below, claim.packet, at + head_len, flags & 0x1fff != 0)
 }
 
 /// Reads an IPv6 header at `at` and goes on to what it carries.
@@ -94,50 +94,98 @@ pub(super) fn v6(below: &Below, frame: &[u8], at: usize) -> Headers {
         n => usize::from(n) + head.len(),
     };
     let claim = Claim::of(frame, at, total);
-    let start = at + head.len();
-    let (proto, fragment, carried) = match extension::length(*next, 0) {
-        None => (*next, None, carried(*next, claim.packet, start, false)),
-        Some(_) => extensions(*next, claim.packet, start),
-    };
     let ([src, dst], _) = addresses.as_chunks::<16>() else {
         return below.stop(frame);
     };
-    let key = FlowKey {
+    let network = Network {
+        at,
         src: *src,
         dst: *dst,
         version: 6,
-        proto,
-        sport: carried.sport,
-        dport: carried.dport,
+        proto: *next,
+        fragment: None,
+        wire_len: claim.wire_len,
+        truncated: claim.truncated,
     };
-    headers(below, at, &claim, key, fragment, carried)
+    let start = at + head.len();
+    match extension::length(*next, 0) {
+        None => network.carrying(below, claim.packet, start, false),
+        Some(_) => network.extended(below, claim.packet, start),
+    }
 }
 
-#[inline(always)]
-fn headers(
-    below: &Below,
+/// What an IP header says.
+#[derive(Clone, Copy)]
+struct Network {
     at: usize,
-    claim: &Claim<'_>,
-    key: FlowKey,
+    src: [u8; 16],
+    dst: [u8; 16],
+    version: u8,
+    proto: u8,
     fragment: Option<Fragment>,
-    carried: Carried,
-) -> Headers {
-    Headers {
-        key,
-        wire_len: claim.wire_len,
-        reached: carried.reached,
-        truncated: claim.truncated,
-        has_ports: carried.has_ports,
-        eth_type: below.eth_type,
-        vlans: below.vlans,
-        labels: below.labels,
-        network: Some(at as u16),
-        transport: carried.transport,
-        payload: carried.payload,
-        tcp_flags: carried.tcp_flags,
-        icmp: carried.icmp,
-        arp: None,
-        fragment,
+    wire_len: u32,
+    truncated: bool,
+}
+
+impl Network {
+    /// Goes on to what begins at `start`, unless it is a later piece of it. Every way ends in headers of its own: were what
+    /// they found brought together first, it would go through memory, and what was written there in small pieces and is
+    /// read in large ones stalls the processor.
+    #[inline(always)]
+    fn carrying(self, below: &Below, packet: &[u8], start: usize, later: bool) -> Headers {
+        // Offsets have 16 bits, which only a chain of giant IPv6 extension headers can exceed.
+        if later || start > packet.len().min(usize::from(u16::MAX)) {
+            return self.carrying_rarer(below, packet, start, later);
+        }
+        match self.proto {
+            proto::TCP => self.headers(below, transport::tcp(packet, start)),
+            proto::UDP => self.headers(below, transport::udp(packet, start)),
+            _ => self.carrying_rarer(below, packet, start, later),
+        }
+    }
+
+    #[inline(never)]
+    fn carrying_rarer(self, below: &Below, packet: &[u8], start: usize, later: bool) -> Headers {
+        self.headers(below, carried(self.proto, packet, start, later))
+    }
+
+    #[inline(never)]
+    fn extended(self, below: &Below, packet: &[u8], start: usize) -> Headers {
+        let (proto, fragment, carried) = extensions(self.proto, packet, start);
+        let whole = Self {
+            proto,
+            fragment,
+            ..self
+        };
+        whole.headers(below, carried)
+    }
+
+    #[inline(always)]
+    fn headers(self, below: &Below, carried: Carried) -> Headers {
+        Headers {
+            key: FlowKey {
+                src: self.src,
+                dst: self.dst,
+                version: self.version,
+                proto: self.proto,
+                sport: carried.sport,
+                dport: carried.dport,
+            },
+            wire_len: self.wire_len,
+            reached: carried.reached,
+            truncated: self.truncated,
+            has_ports: carried.has_ports,
+            eth_type: below.eth_type,
+            vlans: below.vlans,
+            labels: below.labels,
+            network: Some(self.at as u16),
+            transport: carried.transport,
+            payload: carried.payload,
+            tcp_flags: carried.tcp_flags,
+            icmp: carried.icmp,
+            arp: None,
+            fragment: self.fragment,
+        }
     }
 }
 
@@ -177,7 +225,6 @@ impl<'a> Claim<'a> {
 }
 
 /// Reads what begins at `at`, unless it is a later piece of it.
-#[inline(always)]
 fn carried(proto: u8, packet: &[u8], at: usize, later: bool) -> Carried {
     // Offsets have 16 bits, which only a chain of giant IPv6 extension headers can exceed.
     if at > packet.len().min(usize::from(u16::MAX)) {
@@ -194,7 +241,6 @@ fn carried(proto: u8, packet: &[u8], at: usize, later: bool) -> Carried {
 
 /// Follows IPv6 extension headers from the first, which is of kind `kind` and at `at`. Gives the kind of
 /// the last header that was announced, fragmentation, and what is carried.
-#[inline(never)]
 fn extensions(mut kind: u8, packet: &[u8], mut at: usize) -> (u8, Option<Fragment>, Carried) {
     let mut found: Option<Fragment> = None;
     for _ in 0..extension::MOST {

@@ -23,6 +23,23 @@ pub(super) fn ethernet(below: Below, frame: &[u8], at: usize) -> Headers {
     }
 }
 
+/// [`ethernet`] of a whole frame. Nothing but IP directly behind the link header needs a [`Below`] in memory.
+#[inline(always)]
+pub(super) fn outermost(frame: &[u8]) -> Headers {
+    const IPV4: Below = Below::DIRECTLY.named(ether::IPV4);
+    const IPV6: Below = Below::DIRECTLY.named(ether::IPV6);
+    match be16(frame, 12) {
+        Some(ether::IPV4) => ip::v4(&IPV4, frame, 14),
+        Some(ether::IPV6) => ip::v6(&IPV6, frame, 14),
+        _ => outermost_rarer(frame),
+    }
+}
+
+#[inline(never)]
+fn outermost_rarer(frame: &[u8]) -> Headers {
+    ethernet(Below::default(), frame, 0)
+}
+
 /// Reads what an EtherType announces at `at`, through any VLAN tags.
 #[inline(never)]
 pub(super) fn typed(mut below: Below, frame: &[u8], mut kind: u16, mut at: usize) -> Headers {

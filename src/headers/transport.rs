@@ -82,17 +82,21 @@ fn behind(packet: &[u8], at: usize, size: Option<usize>) -> Option<u16> {
 }
 
 /// Reads the transport header at `at`, which is not outside the packet.
-#[inline(always)]
 pub(super) fn read(protocol: u8, packet: &[u8], at: usize) -> Carried {
     match protocol {
         proto::TCP => tcp(packet, at),
-        proto::UDP => Carried::with_ports(packet, at, Some(8)),
+        proto::UDP => udp(packet, at),
         other => rarer(other, packet, at),
     }
 }
 
 #[inline(always)]
-fn tcp(packet: &[u8], at: usize) -> Carried {
+pub(super) fn udp(packet: &[u8], at: usize) -> Carried {
+    Carried::with_ports(packet, at, Some(8))
+}
+
+#[inline(always)]
+pub(super) fn tcp(packet: &[u8], at: usize) -> Carried {
     let word = be16(packet, at + 12);
     let size = word.map(|word| usize::from(word >> 12) * 4);
     Carried {
@@ -101,7 +105,6 @@ fn tcp(packet: &[u8], at: usize) -> Carried {
     }
 }
 
-#[inline(never)]
 fn rarer(protocol: u8, packet: &[u8], at: usize) -> Carried {
     match protocol {
         proto::UDP_LITE => Carried::with_ports(packet, at, Some(8)),
