@@ -46,6 +46,21 @@ const POOLS: [(&str, &[usize], usize); 4] = [
     ("imix/cold", &IMIX, COLD / (N * (354 + 90))),
 ];
 
+/// Numbers of sessions, and enough packets for each to be met some times.
+const SESSIONS: [u32; 4] = [10, 100, 1_000, 10_000];
+const SESSION_BATCHES: usize = 400;
+
+/// What the sessions are: found by VNI alone, with the same rules, each with rules of its own.
+const SESSION_RULES: [(&str, fn(u32) -> String); 3] = [
+    ("unknown", |_| String::new()),
+    ("same rules", |count| many_sessions(count, true)),
+    ("own rules", |count| many_sessions(count, false)),
+];
+
+/// Numbers of CIDR blocks.
+const CIDRS: [u32; 3] = [16, 1_000, 20_000];
+const CIDR_BATCHES: usize = 16;
+
 /// How often each way of a table is measured.
 const ROUNDS: usize = 40;
 
@@ -118,7 +133,7 @@ fn worker(configuration: &str) -> Worker {
     let table = Table::new(snapshot.unwrap(), keep);
     let (_, queue) = crossbeam_channel::bounded(1);
     let seats = Seats::new(Arc::new(table));
-    Worker::new(0, queue, 1, seats, Box::new(Null), false)
+    Worker::new(0, queue, 1, seats, Box::<Null>::default(), false)
 }
 
 /// Twenty rules, ten for each direction, with nine CIDR blocks among them; about half of the packets pass.
@@ -209,15 +224,17 @@ fn beside_etherparse(criterion: &mut Criterion) {
     }
 }
 
-/// A session for each place, each with rules of its own.
-fn many_sessions(count: u32) -> String {
+/// A session for each place, with the same rules or each with rules of its own.
+fn many_sessions(count: u32, alike: bool) -> String {
     let mut text = String::new();
     for number in 0..count {
         let (source, vni) = place(number);
+        let port = if alike { 1 } else { 1 + number };
+        let own = format!("destination_ports = {port}");
+        let rules = twenty_rules().replace("destination_ports = 22", &own);
         write!(
             text,
-            "[[session]]\nname = 's{number}'\nvni = {vni}\nsource = ['{source}/32']\n{}",
-            twenty_rules()
+            "[[session]]\nname = 's{number}'\nvni = {vni}\nsource = ['{source}/32']\n{rules}"
         )
         .unwrap();
     }
@@ -225,21 +242,17 @@ fn many_sessions(count: u32) -> String {
 }
 
 fn sessions(criterion: &mut Criterion) {
-    // enough packets for every session to be met some times
-    const BATCHES: usize = 400;
-    let mut group = criterion.benchmark_group("work/sessions");
+    let mut group = criterion.benchmark_group("work");
     group.sample_size(20);
-    group.throughput(Throughput::Elements((BATCHES * N) as u64));
-    for count in [10, 100, 1_000, 10_000] {
-        let pool = LazyCell::new(|| RefCell::new(pool(&IMIX, count, BATCHES)));
-        group.bench_function(BenchmarkId::new("unknown", count), |b| {
-            let mut worker = worker("");
-            b.iter(|| work(&mut worker, &mut pool.borrow_mut()));
-        });
-        group.bench_function(BenchmarkId::new("20_rules_each", count), |b| {
-            let mut worker = worker(&many_sessions(count));
-            b.iter(|| work(&mut worker, &mut pool.borrow_mut()));
-        });
+    group.throughput(Throughput::Elements((SESSION_BATCHES * N) as u64));
+    for count in SESSIONS {
+        let pool = LazyCell::new(|| RefCell::new(pool(&IMIX, count, SESSION_BATCHES)));
+        for (name, configuration) in SESSION_RULES {
+            group.bench_function(BenchmarkId::new(name, count), |b| {
+                let mut worker = worker(&configuration(count));
+                b.iter(|| work(&mut worker, &mut pool.borrow_mut()));
+            });
+        }
     }
     group.finish();
 }
@@ -263,11 +276,11 @@ fn blocks(count: u32) -> String {
 }
 
 fn cidrs(criterion: &mut Criterion) {
-    let mut pool = pool(&IMIX, 8, 16);
+    let mut pool = pool(&IMIX, 8, CIDR_BATCHES);
     let mut group = criterion.benchmark_group("work/cidrs");
     group.throughput(Throughput::Elements((pool.len() * N) as u64));
     group.sample_size(20);
-    for count in [16, 1_000, 20_000] {
+    for count in CIDRS {
         group.bench_function(BenchmarkId::from_parameter(count), |b| {
             let mut worker = worker(&blocks(count));
             b.iter(|| work(&mut worker, &mut pool));
@@ -342,13 +355,55 @@ fn ratios() {
     }
 }
 
+/// How the cost grows with the number of sessions, packets of which come in any order.
+fn ratios_of_sessions() {
+    let pools: Vec<_> = SESSIONS
+        .map(|count| (count, RefCell::new(pool(&IMIX, count, SESSION_BATCHES))))
+        .into();
+    for (title, configuration) in SESSION_RULES {
+        let ways = pools.iter().map(|(count, pool)| {
+            let mut worker = worker(&configuration(*count));
+            let run = move || work(&mut worker, &mut pool.borrow_mut());
+            Way::new(
+                format!("{count} sessions"),
+                SESSION_BATCHES * N,
+                Box::new(run),
+            )
+        });
+        table(title, ways.collect());
+    }
+}
+
+/// How the cost grows with the number of CIDR blocks.
+fn ratios_of_cidrs() {
+    let pool = RefCell::new(pool(&IMIX, 8, CIDR_BATCHES));
+    let ways = CIDRS.map(|count| {
+        let mut worker = worker(&blocks(count));
+        let pool = &pool;
+        let run = move || work(&mut worker, &mut pool.borrow_mut());
+        Way::new(
+            format!("{count} CIDR blocks"),
+            CIDR_BATCHES * N,
+            Box::new(run),
+        )
+    });
+    table("cidrs", ways.into());
+}
+
+fn ratios_of_growth() {
+    ratios_of_sessions();
+    ratios_of_cidrs();
+}
+
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     match filter.as_deref() {
         Some("ratios") => ratios(),
+        Some("ratios-growth") => ratios_of_growth(),
         Some(_) => benches(),
         None => {
             ratios();
+            ratios_of_growth();
             benches();
         }
     }

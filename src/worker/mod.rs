@@ -126,13 +126,14 @@ impl Worker {
 
     fn take(&mut self, parcel: &Parcel) {
         self.seats.refresh();
-        let (receiver, order) = match parcel {
-            Parcel::Batch(batch) => {
-                self.work(batch);
-                (batch.receiver, batch.order)
-            }
-            Parcel::Tick { receiver, order } => (*receiver, *order),
-        };
+        match parcel {
+            Parcel::Batch(batch) => self.work(batch),
+            Parcel::Tick { receiver, order } => self.pass(*receiver, *order),
+        }
+    }
+
+    /// Time has passed up to `order` at a receiver.
+    fn pass(&mut self, receiver: u16, order: u64) {
         if let Some(known) = self.orders.get_mut(usize::from(receiver)) {
             *known = order.max(*known);
         }
@@ -141,6 +142,11 @@ impl Worker {
 
     /// Does its share of a batch. [`Self::run`] does so with each that comes; by itself it is for measuring.
     pub fn work(&mut self, batch: &Batch) {
+        self.judge(batch);
+        self.pass(batch.receiver, batch.order);
+    }
+
+    fn judge(&mut self, batch: &Batch) {
         let watermark = self.watermark();
         let mut truncated = 0;
         for packet in batch.packets_of(self.id) {
@@ -165,7 +171,7 @@ impl Worker {
                 kept = keep(seat, frame, origlen, packet, sink);
             }
             if let Err(reason) = kept {
-                seat.tally.drop(reason);
+                seat.drop(reason);
             }
         }
         self.counters.packets.add(batch.lot_len(self.id) as u64);
@@ -187,12 +193,12 @@ impl Worker {
 
 /// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
 fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
-    seat.tally.receive(packet.datagram_len as usize);
+    seat.receive(packet.datagram_len);
     let headers = headers::walk(frame);
     let origlen = headers.wire_len.max(packet.len.saturating_add(packet.cut));
     let rejected = reject(seat, frame, &headers, origlen);
     if let Some(reason) = rejected {
-        seat.tally.filter(reason);
+        seat.filter(reason);
     }
     rejected.is_none().then_some(origlen)
 }
@@ -212,11 +218,8 @@ fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Op
         Direction::Unknown
     };
     let verdict = session.filter.judge(frame, headers, wire_len, direction);
-    if let Some(hits) = verdict
-        .rule
-        .and_then(|r| seat.rule_hits.get_mut(r as usize))
-    {
-        *hits += 1;
+    if let Some(rule) = verdict.rule {
+        seat.hit(rule);
     }
     verdict.reject
 }
