@@ -12,19 +12,30 @@ use std::collections::HashMap;
 /// Rules are counted in words of this many bits, and words in blocks of as many.
 pub(super) const WORD: usize = 64;
 
-/// Up to so many ranges are counted through rather than searched: a few comparisons at once, with nothing to guess.
-const FEW: usize = 24;
+/// Up to so many ranges are compared all at once rather than searched: a few instructions, with nothing to guess.
+const FEW: usize = 16;
 
 /// A value that rules have ranges of: an address, a port, a protocol number.
 pub(super) trait Value: Copy + Ord {
     const MIN: Self;
+    const MAX: Self;
     fn next(self) -> Option<Self>;
+    /// How many of `starts` are not above it.
+    fn count(self, starts: &[Self; FEW]) -> usize;
 }
 
 macro_rules! values {
     ($($t:ty)+) => { $(impl Value for $t {
         const MIN: Self = <$t>::MIN;
-        fn next(self) -> Option<Self> { self.checked_add(1) }
+        const MAX: Self = <$t>::MAX;
+        fn next(self) -> Option<Self> {
+            self.checked_add(1)
+        }
+        #[inline(always)]
+        fn count(self, starts: &[Self; FEW]) -> usize {
+            // counted in the width of the values, so that they stay side by side in a register
+            starts.iter().fold(0, |count: Self, start| count + Self::from(*start <= self)) as usize
+        }
     })+ };
 }
 values!(u8 u16 u32 u128);
@@ -35,8 +46,9 @@ pub(super) type Range<T> = (T, T);
 /// Where each range starts, and what covers it.
 #[derive(Clone, Debug)]
 pub(super) struct Ranges<T> {
-    /// Ascending; the first is the smallest value there is.
+    /// Ascending; the first is the smallest value there is. A few are filled up with the largest.
     starts: Vec<T>,
+    last: usize,
     /// The set of each range as one word, where there are no more rules than that.
     masks: Vec<u64>,
     /// The number of each range's set among `sets`.
@@ -49,6 +61,7 @@ impl<T: Value> Ranges<T> {
     pub(super) fn new(rules: &[Option<Range<T>>]) -> Self {
         let mut ranges = Self {
             starts: Vec::new(),
+            last: 0,
             masks: Vec::new(),
             numbers: Vec::new(),
             sets: Sets::new(rules.iter().map(Option::is_none)),
@@ -69,6 +82,10 @@ impl<T: Value> Ranges<T> {
             }
         }
         ranges.push(start, &covering, &mut known);
+        ranges.last = ranges.starts.len() - 1;
+        if ranges.last > 0 && ranges.last < FEW {
+            ranges.starts.resize(FEW, T::MAX);
+        }
         ranges
     }
 
@@ -101,16 +118,14 @@ impl<T: Value> Ranges<T> {
 
     #[inline(always)]
     fn range(&self, value: T) -> usize {
-        let starts = self.starts.as_slice();
-        let below = if starts.len() <= FEW {
-            starts
-                .iter()
-                .map(|start| usize::from(*start <= value))
-                .sum()
-        } else {
-            starts.partition_point(|start| *start <= value)
+        let not_above = match self.starts.as_slice() {
+            [_] => return 0,
+            starts => match <&[T; FEW]>::try_from(starts).ok() {
+                Some(few) => value.count(few),
+                None => starts.partition_point(|start| *start <= value),
+            },
         };
-        below - 1
+        (not_above - 1).min(self.last)
     }
 }
 

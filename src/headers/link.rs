@@ -60,8 +60,8 @@ pub(super) fn typed(mut below: Below, frame: &[u8], mut kind: u16, mut at: usize
     }
     let below = below.named(kind);
     match kind {
-        ether::IPV4 => ip::v4_behind(&below, frame, at),
-        ether::IPV6 => ip::v6_behind(&below, frame, at),
+        ether::IPV4 => ip::v4_any(&below, frame, at),
+        ether::IPV6 => ip::v6_any(&below, frame, at),
         ether::ARP | ether::RARP => arp(&below, frame, at),
         ether::MPLS | ether::MPLS_UPSTREAM => mpls(below, frame, at),
         ether::PPPOE => pppoe(&below, frame, at),
@@ -119,8 +119,8 @@ fn mpls(mut below: Below, frame: &[u8], mut at: usize) -> Headers {
 
 fn below_labels(below: Below, frame: &[u8], at: usize) -> Headers {
     match frame.get(at).map(|first| first >> 4) {
-        Some(4) => ip::v4_behind(&below, frame, at),
-        Some(6) => ip::v6_behind(&below, frame, at),
+        Some(4) => ip::v4_any(&below, frame, at),
+        Some(6) => ip::v6_any(&below, frame, at),
         Some(_) => pseudo_wire(below, frame, at),
         None => below.cut(frame),
     }
@@ -166,10 +166,10 @@ fn pppoe(below: &Below, frame: &[u8], at: usize) -> Headers {
 /// A PPP protocol number, which one byte may hold (RFC 1661: the last byte is odd, the others even).
 pub(super) fn ppp(below: &Below, frame: &[u8], at: usize) -> Headers {
     match field::<2>(frame, at) {
-        Some([0x00, 0x21]) => ip::v4_behind(below, frame, at + 2),
-        Some([0x00, 0x57]) => ip::v6_behind(below, frame, at + 2),
-        Some([0x21, _]) => ip::v4_behind(below, frame, at + 1),
-        Some([0x57, _]) => ip::v6_behind(below, frame, at + 1),
+        Some([0x00, 0x21]) => ip::v4_any(below, frame, at + 2),
+        Some([0x00, 0x57]) => ip::v6_any(below, frame, at + 2),
+        Some([0x21, _]) => ip::v4_any(below, frame, at + 1),
+        Some([0x57, _]) => ip::v6_any(below, frame, at + 1),
         Some(_) => below.stop(frame),
         None => below.cut(frame),
     }

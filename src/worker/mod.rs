@@ -49,6 +49,8 @@ pub struct Worker {
     id: usize,
     queue: Receiver<Parcel>,
     seats: Seats,
+    /// Where the packets of the batch at hand sit.
+    places: Vec<u32>,
     sink: Box<dyn Sink>,
     counters: Arc<Counters>,
     /// The order of each receiver, as last told.
@@ -83,6 +85,7 @@ impl Worker {
             id,
             queue,
             seats,
+            places: Vec::new(),
             sink,
             counters,
             orders: vec![0; receivers],
@@ -149,8 +152,11 @@ impl Worker {
     fn judge(&mut self, batch: &Batch) {
         let watermark = self.watermark();
         let mut truncated = 0;
-        for packet in batch.packets_of(self.id) {
-            let Some(seat) = self.seats.seat(packet) else {
+        self.places.clear();
+        let packets = batch.packets_of(self.id);
+        self.places.extend(packets.map(|p| self.seats.place(p)));
+        for (packet, place) in batch.packets_of(self.id).zip(&self.places) {
+            let Some(seat) = self.seats.at(*place) else {
                 continue;
             };
             let frame = batch.frame(packet);
