@@ -12,30 +12,23 @@ use std::collections::HashMap;
 /// Rules are counted in words of this many bits, and words in blocks of as many.
 pub(super) const WORD: usize = 64;
 
-/// Up to so many ranges are compared all at once rather than searched: a few instructions, with nothing to guess.
-const FEW: usize = 16;
+/// Lengths that short lists of ranges are filled up to: a search whose length is known is a few instructions in a row, with
+/// no jump to be guessed.
+const SHORT: usize = 4;
+const LONGER: usize = 16;
 
 /// A value that rules have ranges of: an address, a port, a protocol number.
 pub(super) trait Value: Copy + Ord {
     const MIN: Self;
     const MAX: Self;
     fn next(self) -> Option<Self>;
-    /// How many of `starts` are not above it.
-    fn count(self, starts: &[Self; FEW]) -> usize;
 }
 
 macro_rules! values {
     ($($t:ty)+) => { $(impl Value for $t {
         const MIN: Self = <$t>::MIN;
         const MAX: Self = <$t>::MAX;
-        fn next(self) -> Option<Self> {
-            self.checked_add(1)
-        }
-        #[inline(always)]
-        fn count(self, starts: &[Self; FEW]) -> usize {
-            // counted in the width of the values, so that they stay side by side in a register
-            starts.iter().fold(0, |count: Self, start| count + Self::from(*start <= self)) as usize
-        }
+        fn next(self) -> Option<Self> { self.checked_add(1) }
     })+ };
 }
 values!(u8 u16 u32 u128);
@@ -83,8 +76,9 @@ impl<T: Value> Ranges<T> {
         }
         ranges.push(start, &covering, &mut known);
         ranges.last = ranges.starts.len() - 1;
-        if ranges.last > 0 && ranges.last < FEW {
-            ranges.starts.resize(FEW, T::MAX);
+        let filled = [1, SHORT, LONGER].into_iter().find(|n| *n > ranges.last);
+        if let Some(length) = filled {
+            ranges.starts.resize(length, T::MAX);
         }
         ranges
     }
@@ -118,12 +112,16 @@ impl<T: Value> Ranges<T> {
 
     #[inline(always)]
     fn range(&self, value: T) -> usize {
-        let not_above = match self.starts.as_slice() {
-            [_] => return 0,
-            starts => match <&[T; FEW]>::try_from(starts).ok() {
-                Some(few) => value.count(few),
-                None => starts.partition_point(|start| *start <= value),
-            },
+        let starts = self.starts.as_slice();
+        let not_above = |start: &T| *start <= value;
+        let not_above = if starts.len() == 1 {
+            return 0;
+        } else if let Ok(short) = <&[T; SHORT]>::try_from(starts) {
+            short.partition_point(not_above)
+        } else if let Ok(longer) = <&[T; LONGER]>::try_from(starts) {
+            longer.partition_point(not_above)
+        } else {
+            starts.partition_point(not_above)
         };
         (not_above - 1).min(self.last)
     }
