@@ -48,8 +48,8 @@ impl Ledger {
         }
     }
 
-    /// Looks at what [`Self::add_judged`] will change, so that it is at hand when that comes: additions wait for one
-    /// another, looking does not.
+    /// Looks at what [`Self::add_judged`] will change, so that it is in the cache by then: additions wait for one another,
+    /// looking does not.
     #[inline]
     pub fn look(&self) -> u64 {
         self.received.value()

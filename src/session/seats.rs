@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use crate::metrics::Counter;
 use crate::packet::{DropReason, FilterReason, Judged, Ledger, Packet, Peer};
 use crate::session::table::{Key, MAX_PEERS};
 use crate::session::{Session, Table};
 
-/// From so many seats on it pays to look at their ledgers before adding to them.
+/// From so many seats on it pays to look at them all before the packets are judged.
 const MANY: usize = 8;
 
 /// A [`Key`] in four words, which are hashed and compared without a question asked.
@@ -115,6 +116,19 @@ impl Seat {
             }
             *hits += 1;
         }
+    }
+
+    fn look(&self) -> u64 {
+        let target = self.session.target.as_ref();
+        let numbers = [
+            self.ledger.look(),
+            self.peer.ledger.look(),
+            self.peer.eni_mac().unwrap_or_default(),
+            target.map_or(0, |target| u64::from(target.id)),
+            self.session.rule_hits.first().map_or(0, Counter::value),
+            self.rule_hits.first().map_or(0, |hits| u64::from(*hits)),
+        ];
+        numbers.into_iter().fold(0, u64::wrapping_add)
     }
 
     fn publish(&mut self) {
@@ -225,16 +239,20 @@ impl Seats {
         place
     }
 
-    /// Adds what was counted to the shared ledgers.
-    pub fn publish(&mut self) {
+    /// Looks at what judging and counting will need of all seats that were touched, once they are many enough to be out of
+    /// the cache. Memory answers many such questions at once; packet by packet it would be asked for one at a time.
+    pub fn look(&self) {
         if self.dirty.len() >= MANY {
             let seats = self
                 .dirty
                 .iter()
                 .filter_map(|p| self.seats.get(*p as usize));
-            let look = |seat: &Seat| seat.ledger.look().wrapping_add(seat.peer.ledger.look());
-            black_box(seats.map(look).fold(0, u64::wrapping_add));
+            black_box(seats.map(Seat::look).fold(0, u64::wrapping_add));
         }
+    }
+
+    /// Adds what was counted to the shared ledgers.
+    pub fn publish(&mut self) {
         for place in self.dirty.drain(..) {
             if let Some(seat) = self.seats.get_mut(place as usize) {
                 seat.publish();

@@ -155,6 +155,7 @@ impl Worker {
         self.places.clear();
         let packets = batch.packets_of(self.id);
         self.places.extend(packets.map(|p| self.seats.place(p)));
+        self.seats.look();
         for (packet, place) in batch.packets_of(self.id).zip(&self.places) {
             let Some(seat) = self.seats.at(*place) else {
                 continue;
