@@ -25,7 +25,7 @@ use mirrortap::session::{self, Keep, Seats, Snapshot, Table, Unknown};
 use mirrortap::sink::null::Null;
 use mirrortap::spool::{Format, Precision, Settings};
 use mirrortap::time::{Timestamp, monotonic};
-use mirrortap::worker::Worker;
+use mirrortap::worker::Work;
 use mirrortap::{decap, headers};
 use support::{IMIX, Numbers, SMALL, frame};
 
@@ -62,7 +62,7 @@ const CIDRS: [u32; 3] = [16, 1_000, 20_000];
 const CIDR_BATCHES: usize = 16;
 
 /// How often each way of a table is measured.
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 25;
 
 /// Who mirrors: an outer source and a VNI for each number.
 fn place(number: u32) -> (IpAddr, u32) {
@@ -116,7 +116,7 @@ struct File {
     session: Vec<session::Config>,
 }
 
-fn worker(configuration: &str) -> Worker {
+fn worker(configuration: &str) -> Work {
     let settings = Settings {
         directory: "nowhere".into(),
         format: Format::Pcap,
@@ -131,9 +131,8 @@ fn worker(configuration: &str) -> Worker {
     let base = Path::new(".");
     let snapshot = Snapshot::build(&file.session, Unknown::Keep, settings, base, &mut keep);
     let table = Table::new(snapshot.unwrap(), keep);
-    let (_, queue) = crossbeam_channel::bounded(1);
     let seats = Seats::new(Arc::new(table));
-    Worker::new(0, queue, 1, seats, Box::<Null>::default(), false)
+    Work::new(0, 1, seats, Box::<Null>::default(), false)
 }
 
 /// Twenty rules, ten for each direction, with nine CIDR blocks among them; about half of the packets pass.
@@ -174,10 +173,11 @@ fn one_session() -> String {
 }
 
 /// Decap and the whole worker over each batch of a pool.
-fn work(worker: &mut Worker, pool: &mut [Batch]) {
+fn work(worker: &mut Work, pool: &mut [Batch]) {
     for batch in pool {
         unwrap(batch);
-        worker.work(batch);
+        worker.take(batch);
+        worker.progress(false);
     }
 }
 

@@ -41,6 +41,7 @@ pub mod receiver;
 pub mod worker;
 
 // rank 5 and up: assembling and running the whole
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -27,7 +27,7 @@ use mirrortap::sink::null::Null;
 use mirrortap::source::replay::Replay;
 use mirrortap::source::{Received, Source, udp};
 use mirrortap::units::Size;
-use mirrortap::worker::Worker;
+use mirrortap::worker::Work;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -94,22 +94,22 @@ fn outer(folder: &Path, packets: u32) -> PathBuf {
     file
 }
 
-fn worker(configuration: &str) -> Worker {
+fn worker(configuration: &str) -> Work {
     let config = Config::parse(Path::new("m.toml"), configuration).unwrap();
     let mut keep = Keep::default();
     let snapshot = config.snapshot(Path::new("."), &mut keep).unwrap();
-    let (_, queue) = crossbeam_channel::bounded(1);
     let seats = Seats::new(Arc::new(Table::new(snapshot, keep)));
-    Worker::new(0, queue, 1, seats, Box::<Null>::default(), true)
+    Work::new(0, 1, seats, Box::<Null>::default(), true)
 }
 
 /// What a receiver and a worker do with a batch.
-fn pass(batch: &mut Batch, worker: &mut Worker) {
+fn pass(batch: &mut Batch, worker: &mut Work) {
     let mut refused = Tally::default();
     let counters = decap::Counters::default();
     decap::unwrap_batch(batch, Ports::default(), &mut refused, &counters);
     assert_eq!(refused.received, 0);
-    worker.work(batch);
+    worker.take(batch);
+    worker.progress(false);
 }
 
 #[test]
@@ -167,7 +167,8 @@ fn a_datagram_allocates_nothing_between_its_socket_and_the_sink() {
             let received = source.receive(&mut batch).unwrap();
             assert_ne!(received, Received::End);
             decap::unwrap_batch(&mut batch, ports, &mut Tally::default(), &counters);
-            worker.work(&batch);
+            worker.take(&batch);
+            worker.progress(false);
             got += batch.packets.len();
         }
     };

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use crate::cli::failure::{self, Failure};
 use crate::cli::options::{INSTALLED, Loaded};
-use crate::pipeline::Layout;
-use crate::sys::affinity;
+use crate::pipeline::{Layout, Machine};
 
 /// Check a configuration file and tell every problem at once.
 #[derive(Debug, clap::Args)]
@@ -38,18 +37,20 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         .config
         .show()
         .map_err(|e| Failure::new(failure::SOFTWARE, e))?;
-    let cores = affinity::allowed().unwrap_or_default();
-    let layout = Layout::new(loaded.config.threads, &cores);
+    let config = &loaded.config;
+    let machine = Machine::read(&config.source);
+    let layout = Layout::new(config.threads, config.source.kind, &machine);
     println!(
         "# {}, with every key that it leaves to its default",
         args.file.display()
     );
     println!(
-        "# on this machine (cores: {}): receivers for each address: {}, workers: {}",
-        cores.len(),
-        layout.receivers,
-        layout.workers
+        "# threads on this machine (cores: {}):",
+        machine.cores.len()
     );
+    for line in layout.describe(&machine).lines() {
+        println!("#   {line}");
+    }
     print!("{text}");
     Ok(ExitCode::SUCCESS)
 }

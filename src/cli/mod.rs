@@ -3,6 +3,7 @@
 //! Takes: arguments. Gives: an exit code (sysexits.h). Holds: what was typed is checked before anything runs; a
 //! failure is one message that says what was being done, to what, and what to do next.
 
+mod bench;
 mod check;
 mod demo;
 mod failure;
@@ -48,6 +49,8 @@ enum Verb {
     Check(check::Args),
     /// Look into a capture file: sessions, VNIs, flows, sizes, gaps.
     Inspect(inspect::Args),
+    /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
+    Bench(bench::Args),
     /// Make a running sensor read its configuration again.
     Reload(reload::Args),
     /// Print shell completions.
@@ -77,6 +80,7 @@ impl Verb {
             Self::Send(args) => send::run(args),
             Self::Check(args) => check::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::Completions { shell } => {
                 clap_complete::generate(

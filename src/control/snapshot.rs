@@ -49,16 +49,28 @@ pub struct Snapshot {
 /// Where packets come from.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Source {
-    /// `udp` or `replay`.
+    /// `udp`, `packet`, `xdp` or `replay`.
     pub kind: &'static str,
+    /// How it works: `recvmmsg`, `TPACKET_V3, 256 blocks of 256 KiB`.
+    pub mode: String,
+    /// Whether the kind was left to choose (`auto`).
+    pub chosen: bool,
+    /// The faster kinds that could not be had, each with its reason.
+    pub refused: Vec<String>,
+    /// Interfaces that it reads; none for sockets.
+    pub interfaces: Vec<String>,
     /// Addresses listened on.
     pub listen: Vec<SocketAddr>,
     /// Receive buffer per socket that the kernel granted, as it counts (about twice the payload); 0 when there is none.
     pub receive_buffer_bytes: u64,
     /// Receive buffer that was asked for.
     pub receive_buffer_requested_bytes: u64,
-    /// Where packet times come from: `kernel`, `clock` or `capture`.
+    /// Where packet times come from: `kernel`, `hardware` or `capture`.
     pub timestamps: &'static str,
+    /// Packets that have a time of the other clock.
+    pub stray_times: u64,
+    /// Packets whose outer VLAN tag the network card took off.
+    pub tagged: u64,
 }
 
 /// One mirror session.

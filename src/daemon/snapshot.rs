@@ -42,19 +42,27 @@ fn source(pipeline: &Pipeline) -> Source {
             ..Source::default()
         };
     };
-    let mut listen: Vec<_> = pipeline
-        .sources
-        .iter()
-        .flat_map(|s| s.listen.clone())
-        .collect();
+    let facts = || pipeline.sources.iter();
+    let mut listen: Vec<_> = facts().flat_map(|s| s.listen.clone()).collect();
     listen.sort_unstable();
     listen.dedup();
+    let mut interfaces: Vec<_> = facts().filter_map(|s| s.interface.clone()).collect();
+    interfaces.dedup();
+    let refused = pipeline.choice.refused.iter();
     Source {
         kind: first.kind.name(),
+        mode: first.mode.clone(),
+        chosen: pipeline.choice.is_auto,
+        refused: refused
+            .map(|(kind, why)| format!("{}: {why}", kind.name()))
+            .collect(),
+        interfaces,
         listen,
         receive_buffer_bytes: first.buffer_granted,
         receive_buffer_requested_bytes: first.buffer_asked,
         timestamps: first.clock.name(),
+        stray_times: facts().map(|s| s.stray_times.value()).sum(),
+        tagged: facts().map(|s| s.tagged.value()).sum(),
     }
 }
 
@@ -121,14 +129,18 @@ fn receivers(pipeline: &Pipeline, now: u64) -> Vec<Receiver> {
 }
 
 fn workers(pipeline: &Pipeline, now: u64) -> Vec<Worker> {
-    let each = (0_u16..).zip(pipeline.workers.iter().zip(&pipeline.queues));
-    let told = each.map(|(id, (stage, queue))| Worker {
-        id,
-        packets: stage.counters.packets.value(),
-        batches: stage.counters.batches.value(),
-        queued_batches: queue.len() as u64,
-        queue_limit_batches: queue.capacity().unwrap_or(0) as u64,
-        heartbeat_age_seconds: seconds(stage.counters.heartbeat.age(now)),
+    let each = (0_u16..).zip(&pipeline.workers);
+    let told = each.map(|(id, stage)| {
+        // none where the receiver does the work itself
+        let queue = pipeline.queues.get(usize::from(id));
+        Worker {
+            id,
+            packets: stage.counters.packets.value(),
+            batches: stage.counters.batches.value(),
+            queued_batches: queue.map_or(0, |q| q.len() as u64),
+            queue_limit_batches: queue.map_or(0, |q| q.capacity().unwrap_or(0) as u64),
+            heartbeat_age_seconds: seconds(stage.counters.heartbeat.age(now)),
+        }
     });
     told.collect()
 }

@@ -120,6 +120,11 @@ impl Batch {
         self.datagrams.len() < self.capacity
     }
 
+    /// Whether it is at least half full: its source is likely to have more.
+    pub fn is_crowded(&self) -> bool {
+        self.datagrams.len() >= self.capacity / 2
+    }
+
     /// The whole arena, for a source that places datagrams itself.
     pub fn arena_mut(&mut self) -> &mut [u8] {
         &mut self.arena
@@ -145,6 +150,11 @@ impl Batch {
         let start = u32::try_from(self.used).ok()?;
         self.used = end;
         Some(start)
+    }
+
+    /// Bytes that [`append`](Self::append) can still take.
+    pub fn room(&self) -> usize {
+        self.arena.len() - self.used
     }
 
     /// Counts a record that never became a datagram.

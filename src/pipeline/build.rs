@@ -1,22 +1,24 @@
 //! Starting the graph, back to front, so that every stage has somewhere to give to.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
 use crate::config::Config;
 use crate::dispatch::{self, Dispatch, Parcel};
 use crate::packet::Ports;
-use crate::pipeline::{Layout, Pipeline, Stage};
-use crate::receiver;
+use crate::pipeline::feeds::{self, Choice};
+use crate::pipeline::{Layout, Machine, Pipeline, Stage};
+use crate::receiver::{self, Way};
 use crate::session::{self, Keep, Seats, Table};
+use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
-use crate::source::{Source, udp};
+use crate::source::{Source, packet, udp};
 use crate::sys::affinity;
-use crate::worker::{self, Worker};
+use crate::units::Size;
+use crate::worker::{self, Work, Worker};
 
 /// Why a pipeline can't start.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +26,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] udp::Error),
+    /// A packet ring.
+    #[error(transparent)]
+    Packet(#[from] packet::Error),
     /// The sessions; normally found when the configuration was loaded.
     #[error("the sessions do not compile: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Sessions(Vec<session::Error>),
@@ -43,6 +48,43 @@ pub enum Error {
     },
 }
 
+/// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
+/// memory, which costs as much as the packets do.
+const REPLAY_BUFFER: Size = Size::mebibytes(32);
+
+/// Where kept packets go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outlet {
+    /// Capture files.
+    Files,
+    /// Nowhere: they are counted as written. For measuring what lies before the files.
+    Nowhere,
+}
+
+impl Outlet {
+    fn live(self, live: bool) -> Ends {
+        Ends { live, outlet: self }
+    }
+
+    /// One for each worker. Writers whose captures are dropped have nothing to do and end.
+    fn sinks(self, captures: Vec<capture::Capture>) -> Vec<Box<dyn Sink>> {
+        let sink = |capture| -> Box<dyn Sink> {
+            match self {
+                Self::Files => Box::new(capture),
+                Self::Nowhere => Box::new(Null::default()),
+            }
+        };
+        captures.into_iter().map(sink).collect()
+    }
+}
+
+/// What is at the two ends: whether packets arrive now, and where they go.
+#[derive(Clone, Copy)]
+struct Ends {
+    live: bool,
+    outlet: Outlet,
+}
+
 /// A source and the core of its receiver.
 struct Fed {
     source: Box<dyn Source>,
@@ -54,43 +96,31 @@ struct Fed {
 /// # Errors
 /// What can't be had: a socket, the output, a thread.
 pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
-    let layout = layout(config);
-    let mut feeds = Vec::new();
-    let mut sources = Vec::new();
-    for address in &config.source.listen {
-        for udp in listen(*address, config, layout.receivers)? {
-            sources.push(udp.facts());
-            let core = layout.receiver_core(feeds.len());
-            feeds.push(Fed {
-                source: Box::new(udp),
-                core,
-            });
-        }
-    }
-    let mut pipeline = start(config, base, layout, feeds, true)?;
-    pipeline.sources = sources;
-    Ok(pipeline)
+    live_into(config, base, Outlet::Files)
 }
 
-fn listen(address: SocketAddr, config: &Config, count: usize) -> Result<Vec<udp::Udp>, udp::Error> {
-    let sockets = udp::bind(address, count, config.source.receive_buffer)?;
-    if let Some(facts) = sockets.first().map(udp::Udp::facts) {
-        tracing::info!(
-            address = facts.name,
-            sockets = count,
-            receive_buffer = facts.buffer_granted,
-            "Listening."
-        );
-        if facts.is_clamped() {
-            tracing::warn!(
-                asked = facts.buffer_asked,
-                granted = facts.buffer_granted,
-                "The kernel granted a smaller receive buffer than asked for; bursts may be lost. \
-                 Raise net.core.rmem_max (see the packaged sysctl file) or grant CAP_NET_ADMIN."
-            );
-        }
-    }
-    Ok(sockets)
+/// As [`live`], and what is kept goes where `outlet` says.
+///
+/// # Errors
+/// As for [`live`].
+pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
+    let layout = layout(config);
+    let opened = feeds::open(config, &layout)?;
+    let each = opened.sources.into_iter().enumerate();
+    let fed = each.map(|(i, source)| Fed {
+        source,
+        core: layout.receiver_core(i),
+    });
+    let mut pipeline = start(
+        config,
+        base,
+        layout.clone(),
+        fed.collect(),
+        outlet.live(true),
+    )?;
+    pipeline.sources = opened.facts;
+    pipeline.choice = opened.choice;
+    Ok(pipeline)
 }
 
 /// Starts a replay of captures of outer packets. It runs by itself until the files are through.
@@ -109,14 +139,39 @@ pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipel
         source: Box::new(source),
         core,
     }];
-    let mut pipeline = start(config, base, layout, feeds, false)?;
+    let mut config = config.clone();
+    config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
+    let mut pipeline = start(&config, base, layout, feeds, Outlet::Files.live(false))?;
     pipeline.progress = Some(progress);
     Ok(pipeline)
 }
 
+/// Starts a pipeline over sources that somebody has made, one for each receiver: a measurement. They are waited for as
+/// files are.
+///
+/// # Errors
+/// As for [`live`].
+pub fn over(
+    config: &Config,
+    base: &Path,
+    sources: Vec<Box<dyn Source>>,
+    outlet: Outlet,
+) -> Result<Pipeline, Error> {
+    let layout = Layout {
+        receivers: sources.len(),
+        ..layout(config)
+    };
+    let feed = |(i, source)| Fed {
+        source,
+        core: layout.receiver_core(i),
+    };
+    let feeds = sources.into_iter().enumerate().map(feed).collect();
+    start(config, base, layout, feeds, outlet.live(false))
+}
+
 fn layout(config: &Config) -> Layout {
-    let cores = affinity::allowed().unwrap_or_default();
-    Layout::new(config.threads, &cores)
+    let machine = Machine::read(&config.source);
+    Layout::new(config.threads, config.source.kind, &machine)
 }
 
 fn start(
@@ -124,7 +179,7 @@ fn start(
     base: &Path,
     layout: Layout,
     feeds: Vec<Fed>,
-    live: bool,
+    ends: Ends,
 ) -> Result<Pipeline, Error> {
     let mut keep = Keep::default();
     let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
@@ -132,26 +187,36 @@ fn start(
     let setup = capture::Setup {
         output: config.output.clone(),
         workers: layout.workers,
-        live,
+        live: ends.live,
     };
-    let (sinks, writers) = capture::start(&config.writer, &setup)?;
-    let queues = dispatch::queues(layout.workers, feeds.len() * receiver::BATCHES);
-    let watched = queues.receivers.clone();
+    let mut writer = config.writer.clone();
+    if writer.writers == 0 {
+        writer.writers = layout.writers;
+    }
+    let (captures, writers) = capture::start(&writer, &setup)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,
         layout: &layout,
         ports: config.ports(),
-        live,
+        live: ends.live,
     };
-    let workers = joints.workers(queues.receivers, sinks, feeds.len())?;
-    let receivers = joints.receivers(feeds, &queues.senders, &shared)?;
+    let works = joints.works(ends.outlet.sinks(captures), feeds.len());
+    let Running {
+        receivers,
+        workers,
+        queues,
+    } = match (feeds.len(), works.len()) {
+        (1, 1) => joints.run_to_completion(feeds, works, &shared)?,
+        _ => joints.over_queues(feeds, works, &shared)?,
+    };
     Ok(Pipeline {
         table,
         receivers,
         workers,
-        queues: watched,
+        queues,
         sources: Vec::new(),
+        choice: Choice::default(),
         progress: None,
         layout,
         capture: writers.stats(),
@@ -173,16 +238,56 @@ impl Joints<'_> {
         Seats::new(Arc::clone(self.table))
     }
 
+    fn works(&self, sinks: Vec<Box<dyn Sink>>, receivers: usize) -> Vec<Work> {
+        let each = sinks.into_iter().enumerate();
+        let work = |(id, sink)| Work::new(id, receivers, self.seats(), sink, !self.live);
+        each.map(work).collect()
+    }
+
+    /// One receiver, which is the worker too.
+    fn run_to_completion(
+        &self,
+        feeds: Vec<Fed>,
+        works: Vec<Work>,
+        shared: &Arc<receiver::Shared>,
+    ) -> Result<Running, Error> {
+        let workers = works.iter().map(|w| Stage::without_thread(w.counters()));
+        let workers = workers.collect();
+        let ways = works.into_iter().map(|work| Way::Here(Box::new(work)));
+        Ok(Running {
+            receivers: self.receivers(feeds, ways, shared)?,
+            workers,
+            queues: Vec::new(),
+        })
+    }
+
+    /// Receivers and workers on threads of their own.
+    fn over_queues(
+        &self,
+        feeds: Vec<Fed>,
+        works: Vec<Work>,
+        shared: &Arc<receiver::Shared>,
+    ) -> Result<Running, Error> {
+        let queues = dispatch::queues(works.len(), feeds.len() * receiver::BATCHES);
+        let watched = queues.receivers.clone();
+        let workers = self.workers(works, queues.receivers)?;
+        let way = |id| Way::Queues(Dispatch::new(id, queues.senders.clone()));
+        let ways: Vec<_> = (0_u16..).take(feeds.len()).map(way).collect();
+        Ok(Running {
+            receivers: self.receivers(feeds, ways.into_iter(), shared)?,
+            workers,
+            queues: watched,
+        })
+    }
+
     fn workers(
         &self,
+        works: Vec<Work>,
         queues: Vec<Receiver<Parcel>>,
-        sinks: Vec<capture::Capture>,
-        receivers: usize,
     ) -> Result<Vec<Stage<worker::Counters>>, Error> {
-        let each = queues.into_iter().zip(sinks).enumerate();
-        let started = each.map(|(id, (queue, sink))| {
-            let sink: Box<dyn Sink> = Box::new(sink);
-            let worker = Worker::new(id, queue, receivers, self.seats(), sink, !self.live);
+        let each = works.into_iter().zip(queues).enumerate();
+        let started = each.map(|(id, (work, queue))| {
+            let worker = Worker::new(work, queue);
             let counters = worker.counters();
             let core = self.layout.worker_core(id);
             stage(format!("worker-{id}"), core, counters, || worker.run())
@@ -193,19 +298,26 @@ impl Joints<'_> {
     fn receivers(
         &self,
         feeds: Vec<Fed>,
-        workers: &[Sender<Parcel>],
+        ways: impl Iterator<Item = Way>,
         shared: &Arc<receiver::Shared>,
     ) -> Result<Vec<Stage<receiver::Counters>>, Error> {
-        let started = (0_u16..).zip(feeds).map(|(id, Fed { source, core })| {
-            let dispatch = Dispatch::new(id, workers.to_vec());
+        let each = (0_u16..).zip(feeds).zip(ways);
+        let started = each.map(|((id, Fed { source, core }), way)| {
             let shared = Arc::clone(shared);
             let receiver =
-                receiver::Receiver::new(id, source, self.ports, dispatch, self.seats(), shared);
+                receiver::Receiver::new(id, source, self.ports, way, self.seats(), shared);
             let counters = receiver.counters();
             stage(format!("receiver-{id}"), core, counters, || receiver.run())
         });
         started.collect()
     }
+}
+
+/// The stages of a pipeline that has been started.
+struct Running {
+    receivers: Vec<Stage<receiver::Counters>>,
+    workers: Vec<Stage<worker::Counters>>,
+    queues: Vec<Receiver<Parcel>>,
 }
 
 /// Starts a thread of the packet path, on its core if it has one.

@@ -6,7 +6,9 @@
 //! swaps the sessions and touches no thread.
 
 mod build;
+mod feeds;
 mod layout;
+mod machine;
 mod report;
 
 use std::path::Path;
@@ -15,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use build::{Error, live, replay};
+pub use build::{Error, Outlet, live, live_into, over, replay};
+pub use feeds::Choice;
 pub use layout::Layout;
+pub use machine::Machine;
 pub use report::Report;
 
 use crossbeam_channel::Receiver;
@@ -43,6 +47,16 @@ pub struct Stage<C> {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+impl<C> Stage<C> {
+    /// A stage that another one's thread sees to.
+    fn without_thread(counters: Arc<C>) -> Self {
+        Self {
+            counters,
+            thread: Mutex::new(None),
+        }
+    }
+}
+
 /// A running pipeline.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -52,10 +66,12 @@ pub struct Pipeline {
     pub receivers: Vec<Stage<receiver::Counters>>,
     /// Workers, by number.
     pub workers: Vec<Stage<worker::Counters>>,
-    /// The workers' queues, to be looked at.
+    /// The workers' queues, to be looked at; none where the receiver does the work itself.
     pub queues: Vec<Receiver<Parcel>>,
     /// The sources of a live pipeline, one for each receiver.
     pub sources: Vec<Arc<Facts>>,
+    /// How their kind was chosen.
+    pub choice: Choice,
     /// How far a replay is.
     pub progress: Option<Arc<Progress>>,
     /// Threads and cores.

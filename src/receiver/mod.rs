@@ -1,7 +1,9 @@
 //! The receiver: source → decap → dispatch, one thread for each source.
 //!
-//! Takes: a [`Source`] and the queues of the workers. Gives: nothing back but counters. Holds: each datagram that
+//! Takes: a [`Source`] and the [`Way`] to the workers. Gives: nothing back but counters. Holds: each datagram that
 //! the source gave is with a worker or in a ledger; no waiting on anybody while the source presses.
+//!
+//! Where one worker serves one receiver, the receiver does the work itself ([`Way::Here`]) and is never short of a batch.
 //!
 //! Batches belong to the receiver: it keeps a handle of each, shares one with the workers, and may fill it again
 //! when it is the only holder. When none is free it rests as long as the source can wait, then reads into a spare
@@ -19,6 +21,7 @@ use crate::packet::{Batch, DropReason, Ports};
 use crate::session::Seats;
 use crate::source::{Received, Source};
 use crate::time;
+use crate::worker::Work;
 
 /// Batches of a receiver.
 pub const BATCHES: usize = 8;
@@ -53,11 +56,21 @@ pub struct Shared {
     pub activity: AtomicU64,
 }
 
+/// Where a receiver's batches go.
+#[derive(Debug)]
+pub enum Way {
+    /// Over queues, to workers with threads of their own.
+    Queues(Dispatch),
+    /// Nowhere: the work is done at once, by the receiver's thread.
+    Here(Box<Work>),
+}
+
 /// One receiver.
 pub struct Receiver {
+    id: u16,
     source: Box<dyn Source>,
     ports: Ports,
-    dispatch: Dispatch,
+    way: Way,
     seats: Seats,
     counters: Arc<Counters>,
     shared: Arc<Shared>,
@@ -81,19 +94,24 @@ impl Receiver {
         id: u16,
         source: Box<dyn Source>,
         ports: Ports,
-        dispatch: Dispatch,
+        way: Way,
         seats: Seats,
         shared: Arc<Shared>,
     ) -> Self {
-        let pool = (0..BATCHES)
+        let batches = match way {
+            Way::Queues(_) => BATCHES,
+            Way::Here(_) => 1,
+        };
+        let pool = (0..batches)
             .map(|_| Arc::new(source.new_batch(id)))
             .collect();
         let spare = source.new_batch(id);
         let counters = Arc::default();
         Self {
+            id,
             source,
             ports,
-            dispatch,
+            way,
             seats,
             counters,
             shared,
@@ -116,7 +134,7 @@ impl Receiver {
             if self.shared.stop.load(Ordering::Acquire) {
                 self.source.stop();
             }
-            self.counters.heartbeat.beat(time::monotonic().nanos());
+            self.beat();
             match self.turn() {
                 Ok(Received::End) => break,
                 Ok(_) => {}
@@ -128,9 +146,29 @@ impl Receiver {
             }
         }
         self.seats.publish();
+        self.reclaim();
         // no packet of this receiver will follow: the highest order there is
-        self.dispatch.finish();
+        match self.way {
+            Way::Queues(dispatch) => dispatch.finish(),
+            Way::Here(work) => work.finish(),
+        }
         let _ = self.counters.ended.set(ended);
+    }
+
+    fn beat(&self) {
+        let now = time::monotonic().nanos();
+        self.counters.heartbeat.beat(now);
+        if let Way::Here(work) = &self.way {
+            work.beat(now);
+        }
+    }
+
+    /// Gives the source back what it lent to batches that nobody holds any more.
+    fn reclaim(&mut self) {
+        for batch in self.pool.iter_mut().filter_map(Arc::get_mut) {
+            self.source.reclaim(batch);
+        }
+        self.source.reclaim(&mut self.spare);
     }
 
     fn turn(&mut self) -> std::io::Result<Received> {
@@ -138,6 +176,7 @@ impl Receiver {
         let Some(place) = self.free_place() else {
             return self.receive_to_drop();
         };
+        self.reclaim();
         let Some(batch) = self.pool.get_mut(place).and_then(Arc::get_mut) else {
             return Ok(Received::Nothing);
         };
@@ -149,18 +188,31 @@ impl Receiver {
             return Ok(received);
         }
         unwrap(batch, self.ports, &self.seats, &self.counters);
-        self.dispatch.deal(batch);
+        match &mut self.way {
+            Way::Here(work) => {
+                work.take(batch);
+                work.progress(!batch.is_crowded());
+            }
+            Way::Queues(dispatch) => {
+                dispatch.deal(batch);
+                self.send(place);
+            }
+        }
+        Ok(Received::Some)
+    }
+
+    /// Sends a dealt batch to the workers.
+    fn send(&mut self, place: usize) {
         self.shared.activity.fetch_add(1, Ordering::Relaxed);
-        if let Some(batch) = self.pool.get(place) {
+        if let (Some(batch), Way::Queues(dispatch)) = (self.pool.get(place), &mut self.way) {
             let source = &mut self.source;
             let heartbeat = &self.counters.heartbeat;
-            self.dispatch.send(batch, &mut self.seats, || {
+            dispatch.send(batch, &mut self.seats, || {
                 heartbeat.beat(time::monotonic().nanos());
                 source.under_pressure()
             });
         }
         self.seats.publish();
-        Ok(Received::Some)
     }
 
     /// A batch that nobody else holds; rests for one while the source can wait. Low places first: they are warm.
@@ -170,13 +222,14 @@ impl Receiver {
             if free.is_some() || self.source.under_pressure() {
                 return free;
             }
-            self.counters.heartbeat.beat(time::monotonic().nanos());
+            self.beat();
             std::thread::sleep(REST);
         }
     }
 
     /// Overload: reads what there is and drops it by name, for its sessions.
     fn receive_to_drop(&mut self) -> std::io::Result<Received> {
+        self.reclaim();
         self.spare.clear();
         let received = self.source.receive(&mut self.spare)?;
         unwrap(&mut self.spare, self.ports, &self.seats, &self.counters);
@@ -193,9 +246,15 @@ impl Receiver {
             self.seen_activity = activity;
             self.quiet = QUIET_TICKS;
         }
-        if self.quiet > 0 {
-            self.quiet -= 1;
-            self.dispatch.tick(order);
+        let is_quiet = self.quiet == 0;
+        self.quiet = self.quiet.saturating_sub(1);
+        match &mut self.way {
+            Way::Here(work) => {
+                work.pass(self.id, order);
+                work.progress(true);
+            }
+            Way::Queues(dispatch) if !is_quiet => dispatch.tick(order),
+            Way::Queues(_) => {}
         }
     }
 }

@@ -60,7 +60,9 @@ pub struct Facts {
     /// Which clock packet times come from.
     pub clock: Clock,
     /// Packets that came without a time of that clock and have the kernel's.
-    pub times_mixed: Counter,
+    pub stray_times: Counter,
+    /// Packets whose outer VLAN tag the network card took off.
+    pub tagged: Counter,
     /// Receive buffer or ring asked for, in bytes.
     pub buffer_asked: u64,
     /// What was granted, in bytes, as the kernel accounts for it.
@@ -81,12 +83,29 @@ impl Facts {
             interface: None,
             mode: String::new(),
             clock: Clock::default(),
-            times_mixed: Counter::new(),
+            stray_times: Counter::new(),
+            tagged: Counter::new(),
             buffer_asked: 0,
             buffer_granted: 0,
             lost: places.iter().map(|p| (*p, Counter::new())).collect(),
             queued: Gauge::new(),
         }
+    }
+
+    /// Counts packets that have a time of the other clock, and tells of the first.
+    pub fn count_stray_times(&self, packets: u64) {
+        if packets == 0 {
+            return;
+        }
+        if self.stray_times.value() == 0 {
+            tracing::warn!(
+                source = self.name,
+                timestamps = self.clock.name(),
+                "A packet came without a time of this clock and has the other one's: times in the files are mixed. \
+                 How many such there are is in /status and metrics."
+            );
+        }
+        self.stray_times.add(packets);
     }
 
     /// Whether less was granted than asked for.

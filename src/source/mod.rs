@@ -7,9 +7,16 @@
 
 mod facts;
 mod fragments;
+pub mod ingress;
+pub mod interfaces;
+mod matcher;
 mod outer;
+pub mod packet;
 pub mod replay;
+pub mod synthetic;
 pub mod udp;
+mod watermark;
+pub mod xdp;
 
 pub use facts::{Clock, Facts, place};
 

@@ -6,8 +6,8 @@
 //! arrived is still given before the end is told.
 //!
 //! **Waking.** A reader that blocks is woken for every one to three packets and pays more for scheduling than
-//! for receiving. So while packets come in numbers the reader naps for 500 µs between its calls and lets the
-//! socket's buffer collect; a full batch is followed by the next call at once. When only single packets have come for
+//! for receiving. So while packets come in numbers the reader naps between its calls, for most of the latency that it may
+//! cost, and lets the socket's buffer collect; a full batch is followed by the next call at once. When only single packets have come for
 //! a few calls, it waits plainly for the next.
 //!
 //! **Slots.** A slot is as large as the largest datagram (65,535 bytes), but memory is touched only as far as
@@ -22,11 +22,11 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Batch, Datagram, DropReason};
-use crate::source::{Facts, Kind, Received, Source, place};
+use crate::source::watermark::Watermark;
+use crate::source::{Clock, Config, Facts, Kind, Received, Source, Timestamps, interfaces, place};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
 use crate::time::{self, Monotonic, Timestamp};
-use crate::units::Size;
 
 /// Datagrams a batch, at most. Beyond 64 nothing is gained for the socket (measured).
 pub const SLOTS: usize = 128;
@@ -34,14 +34,13 @@ pub const SLOTS: usize = 128;
 const STRIDE: usize = 65_536 + 9 * 64;
 /// How long a call waits for the first datagram.
 const WAIT: Duration = Duration::from_millis(20);
-/// How long the reader rests between calls while packets come in numbers.
-const NAP: Duration = Duration::from_micros(500);
+/// What of the latency is left for reading what a nap has gathered, and for waking up late.
+const MARGIN: Duration = Duration::from_micros(200);
+/// A shorter nap saves nothing.
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
 /// As many datagrams in a call are a number, and worth that many naps.
 const CROWD: usize = 4;
 const NAPS: u32 = 4;
-/// How far back in time a datagram may stand behind one that was read earlier: the kernel stamps a packet
-/// before it queues it, on whichever core the interrupt ran.
-const DISORDER: Duration = Duration::from_millis(10);
 /// How long a socket is read after the stop was asked for, whatever still comes.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Calls between two readings of `SO_MEMINFO` under load.
@@ -74,11 +73,15 @@ pub struct Udp {
     address: SocketAddr,
     messages: Messages,
     facts: Arc<Facts>,
+    /// Whether the network card's times are expected.
+    has_card_times: bool,
     drops: u32,
-    newest: Timestamp,
+    watermark: Watermark,
     last_len: usize,
     /// Naps that the last crowd is still worth.
     naps: u32,
+    /// How long it rests between calls while packets come in numbers.
+    nap: Duration,
     calls: u32,
     /// When the stop was asked for.
     stopping: Option<Monotonic>,
@@ -89,78 +92,95 @@ pub struct Udp {
 /// # Errors
 /// The port is in use, or a step failed. One socket is bound alone first: `SO_REUSEPORT` would otherwise
 /// share the port with another sensor of the same user and each would see a part of the traffic.
-pub fn bind(address: SocketAddr, count: usize, buffer: Size) -> Result<Vec<Udp>, Error> {
+pub fn bind(address: SocketAddr, count: usize, config: &Config) -> Result<Vec<Udp>, Error> {
     if count > 1 {
         let alone = open(address, false)?;
         // port 0 is for tests: keep the number that the kernel chose
         let address = local(&alone, address)?;
         drop(alone);
         return (0..count)
-            .map(|_| Udp::new(open(address, true)?, address, buffer))
+            .map(|_| Udp::new(open(address, true)?, address, config))
             .collect();
     }
     let socket = open(address, false)?;
     let address = local(&socket, address)?;
-    Ok(vec![Udp::new(socket, address, buffer)?])
+    Ok(vec![Udp::new(socket, address, config)?])
 }
 
 fn open(address: SocketAddr, share: bool) -> Result<Socket, Error> {
-    let failed = |step| {
-        move |error| Error::Socket {
-            address,
-            step,
-            error,
-        }
-    };
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )
-    .map_err(failed("socket"))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false).map_err(failed("IPV6_V6ONLY"))?;
-    }
+    let socket = unbound(address)?;
     if share {
         socket
             .set_reuse_port(true)
-            .map_err(failed("SO_REUSEPORT"))?;
+            .map_err(failed(address, "SO_REUSEPORT"))?;
     }
+    bind_to(&socket, address)?;
+    Ok(socket)
+}
+
+/// A socket for the family of `address`, both families for an IPv6 one.
+pub(super) fn unbound(address: SocketAddr) -> Result<Socket, Error> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP));
+    let socket = socket.map_err(failed(address, "socket"))?;
+    if address.is_ipv6() {
+        let both = socket.set_only_v6(false);
+        both.map_err(failed(address, "IPV6_V6ONLY"))?;
+    }
+    Ok(socket)
+}
+
+pub(super) fn bind_to(socket: &Socket, address: SocketAddr) -> Result<(), Error> {
     match socket.bind(&address.into()) {
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => Err(Error::InUse(address)),
-        bound => bound.map(|()| socket).map_err(failed("bind")),
+        bound => bound.map_err(failed(address, "bind")),
     }
 }
 
-fn local(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Error> {
-    let failed = |error| Error::Socket {
-        address: asked,
-        step: "getsockname",
+fn failed(address: SocketAddr, step: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |error| Error::Socket {
+        address,
+        step,
         error,
+    }
+}
+
+/// Asked of the interfaces only where the card's times are wanted.
+fn clock(config: &Config) -> Clock {
+    let found = match config.timestamps {
+        Timestamps::Kernel => Vec::new(),
+        Timestamps::Hardware => interfaces::find(config).unwrap_or_else(|error| {
+            tracing::warn!(%error, "Packets have the kernel's times.");
+            Vec::new()
+        }),
     };
+    interfaces::clock(config, &found)
+}
+
+fn local(socket: &Socket, asked: SocketAddr) -> Result<SocketAddr, Error> {
     Ok(socket
         .local_addr()
-        .map_err(failed)?
+        .map_err(failed(asked, "getsockname"))?
         .as_socket()
         .unwrap_or(asked))
 }
 
 impl Udp {
-    fn new(socket: Socket, address: SocketAddr, buffer: Size) -> Result<Self, Error> {
-        let failed = |step| {
-            move |error| Error::Socket {
-                address,
-                step,
-                error,
-            }
-        };
+    fn new(socket: Socket, address: SocketAddr, config: &Config) -> Result<Self, Error> {
+        let failed = |step| failed(address, step);
+        let buffer = config.receive_buffer;
         let asked = usize::try_from(buffer.0).unwrap_or(usize::MAX);
         if sockopt::force_receive_buffer(socket.as_fd(), asked).is_err() {
             socket
                 .set_recv_buffer_size(asked)
                 .map_err(failed("SO_RCVBUF"))?;
         }
-        sockopt::receive_times(socket.as_fd()).map_err(failed("SO_TIMESTAMPNS"))?;
+        let clock = clock(config);
+        match clock {
+            Clock::Kernel => sockopt::receive_times(socket.as_fd()),
+            Clock::Hardware => sockopt::receive_card_times(socket.as_fd()),
+        }
+        .map_err(failed("SO_TIMESTAMPNS"))?;
         sockopt::receive_drop_counts(socket.as_fd()).map_err(failed("SO_RXQ_OVFL"))?;
         if address.is_ipv6() {
             sockopt::accept_zero_checksum6(socket.as_fd()).map_err(failed("UDP_NO_CHECK6_RX"))?;
@@ -174,6 +194,7 @@ impl Udp {
         let facts = Facts {
             listen: vec![address],
             mode: "recvmmsg".to_owned(),
+            clock,
             buffer_asked: buffer.0,
             buffer_granted: granted as u64,
             ..Facts::new(Kind::Udp, address.to_string(), &places)
@@ -183,10 +204,12 @@ impl Udp {
             address,
             messages: Messages::new(SLOTS),
             facts: Arc::new(facts),
+            has_card_times: clock == Clock::Hardware,
             drops: 0,
-            newest: Timestamp::default(),
+            watermark: Watermark::new(clock, Duration::ZERO),
             last_len: 0,
             naps: 0,
+            nap: config.latency.duration().saturating_sub(MARGIN),
             calls: 0,
             stopping: None,
         })
@@ -225,17 +248,16 @@ impl Udp {
         } else {
             self.naps.saturating_sub(1)
         };
-        if self.naps > 0 && self.last_len < SLOTS && self.stopping.is_none() {
-            std::thread::sleep(NAP);
+        let is_worth_it = self.naps > 0 && self.nap >= SHORTEST_NAP;
+        if is_worth_it && self.last_len < SLOTS && self.stopping.is_none() {
+            std::thread::sleep(self.nap);
         }
     }
 
     fn nothing(&mut self, batch: &mut Batch) -> Received {
         self.look_at_memory();
         self.last_len = 0;
-        // all that was stamped before this moment has been read, give or take the disorder
-        self.newest = self.newest.max(time::now());
-        batch.order = self.newest.saturating_sub(DISORDER).nanos();
+        batch.order = self.watermark.after_nothing();
         if self.stopping.is_some() {
             Received::End
         } else {
@@ -246,15 +268,17 @@ impl Udp {
     fn take(&mut self, batch: &mut Batch, n: usize) {
         self.last_len = n;
         let port = self.address.port();
-        let mut drops = None;
+        let (mut drops, mut stray_times) = (None, 0);
         for (slot, message) in self.messages.messages().enumerate() {
             drops = message.drops.or(drops);
             let time = message
                 .time
                 .map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns));
-            self.newest = self.newest.max(time);
+            self.watermark.see(time);
+            stray_times += u64::from(message.is_card_time != self.has_card_times);
             put(batch, slot, message, port, time);
         }
+        self.facts.count_stray_times(stray_times);
         if let Some(drops) = drops {
             self.note_drops(drops);
         }
@@ -262,7 +286,7 @@ impl Udp {
         if self.calls.is_multiple_of(MEM_INFO_EVERY) {
             self.look_at_memory();
         }
-        batch.order = self.newest.saturating_sub(DISORDER).nanos();
+        batch.order = self.watermark.after_some();
     }
 }
 
@@ -304,7 +328,7 @@ impl Source for Udp {
             }
             Err(e) if matches!(e.kind(), WouldBlock | TimedOut) => Ok(self.nothing(batch)),
             Err(e) if e.kind() == Interrupted => {
-                batch.order = self.newest.saturating_sub(DISORDER).nanos();
+                batch.order = self.watermark.after_some();
                 Ok(Received::Nothing)
             }
             Err(e) => Err(e),
@@ -346,8 +370,15 @@ mod tests {
 
     use super::*;
 
+    fn buffer(bytes: u64) -> Config {
+        Config {
+            receive_buffer: crate::units::Size(bytes),
+            ..Config::default()
+        }
+    }
+
     fn one(listen: &str) -> Udp {
-        bind(listen.parse().unwrap(), 1, Size(1 << 20))
+        bind(listen.parse().unwrap(), 1, &buffer(1 << 20))
             .unwrap()
             .pop()
             .unwrap()
@@ -363,14 +394,14 @@ mod tests {
     fn a_port_in_use_is_refused_also_with_several_sockets() {
         let first = one("127.0.0.1:0");
         for count in [1, 2] {
-            let error = bind(first.address, count, Size(1 << 20)).unwrap_err();
+            let error = bind(first.address, count, &buffer(1 << 20)).unwrap_err();
             assert!(matches!(error, Error::InUse(_)), "{error}");
         }
     }
 
     #[test]
     fn several_sockets_share_a_port() {
-        let sockets = bind("127.0.0.1:0".parse().unwrap(), 3, Size(1 << 20)).unwrap();
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 3, &buffer(1 << 20)).unwrap();
         let port = sockets[0].address.port();
         assert!(port != 0 && sockets.iter().all(|s| s.address.port() == port));
     }
@@ -403,7 +434,7 @@ mod tests {
 
     #[test]
     fn received_and_kernel_drops_make_up_all_that_was_sent() {
-        let mut udp = bind("127.0.0.1:0".parse().unwrap(), 1, Size(8192))
+        let mut udp = bind("127.0.0.1:0".parse().unwrap(), 1, &buffer(8192))
             .unwrap()
             .pop()
             .unwrap();

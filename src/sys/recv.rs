@@ -16,10 +16,10 @@ use crate::sys::check;
 #[derive(Clone, Copy, Debug)]
 struct Name([u8; 28]);
 
-/// Room for the control messages asked for: a timespec (32 bytes with its header) and a u32 (24).
+/// Room for the control messages asked for: a timespec (32 bytes with its header), three of them (64), and a u32 (24).
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
-struct Control([u8; 64]);
+struct Control([u8; 160]);
 
 /// What came with one datagram.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,8 +30,10 @@ pub struct Message {
     pub truncated: bool,
     /// Who sent it; `None` for a family that is not IP. IPv4-mapped addresses are given as IPv4.
     pub source: Option<IpAddr>,
-    /// When the kernel received it: seconds and nanoseconds since the epoch.
+    /// When it was received: seconds and nanoseconds since the epoch.
     pub time: Option<(u64, u32)>,
+    /// Whether the network card said so, and not the kernel.
+    pub is_card_time: bool,
     /// The socket's drop count when it was queued (SO_RXQ_OVFL); absent while nothing was dropped.
     pub drops: Option<u32>,
 }
@@ -63,7 +65,7 @@ impl Messages {
             headers: vec![header; slots],
             slots: vec![slot; slots],
             names: vec![Name([0; 28]); slots],
-            controls: vec![Control([0; 64]); slots],
+            controls: vec![Control([0; 160]); slots],
             received: 0,
         }
     }
@@ -131,16 +133,25 @@ impl Messages {
         let each = self.headers.iter().zip(&self.names).zip(&self.controls);
         each.take(self.received).map(|((header, name), control)| {
             let control_len = header.msg_hdr.msg_controllen.min(control.0.len());
-            let (time, drops) = notes(control.0.get(..control_len).unwrap_or_default());
+            let notes = notes(control.0.get(..control_len).unwrap_or_default());
             Message {
                 len: header.msg_len as usize,
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
                 source: address(&name.0),
-                time,
-                drops,
+                time: notes.card_time.or(notes.time),
+                is_card_time: notes.card_time.is_some(),
+                drops: notes.drops,
             }
         })
     }
+}
+
+/// What control messages told.
+#[derive(Clone, Copy, Default)]
+struct Notes {
+    time: Option<(u64, u32)>,
+    card_time: Option<(u64, u32)>,
+    drops: Option<u32>,
 }
 
 /// The IP address in a `sockaddr` (ip(7), ipv6(7)): family, port, then the address at byte 4 or 8.
@@ -159,26 +170,33 @@ fn address(name: &[u8; 28]) -> Option<IpAddr> {
     }
 }
 
-/// Time and drop count among the control messages. Layout as in cmsg(3): a `cmsghdr` (length as usize,
+/// Times and drop count among the control messages. Layout as in cmsg(3): a `cmsghdr` (length as usize,
 /// level and type as c_int), data, padding to the size of usize.
-fn notes(mut control: &[u8]) -> (Option<(u64, u32)>, Option<u32>) {
+fn notes(mut control: &[u8]) -> Notes {
     const HEADER: usize = 16;
-    let (mut time, mut drops) = (None, None);
+    /// Where the third of the timespecs of SCM_TIMESTAMPING is: "ts[0] ... software timestamps ... hardware timestamps are
+    /// passed in ts[2]" (Documentation/networking/timestamping.rst). One that is not there is zero.
+    const CARD: usize = 32;
+    let mut notes = Notes::default();
     while let Some((len, rest)) = control.split_first_chunk::<8>() {
         let len = usize::from_ne_bytes(*len);
         let (Some(kind), Some(data)) = (rest.get(..8), control.get(HEADER..len)) else {
             break;
         };
         match kind_of(kind) {
-            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => time = timespec(data),
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => notes.time = timespec(data),
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
+                let is_there = |time: &(u64, u32)| *time != (0, 0);
+                notes.card_time = data.get(CARD..).and_then(timespec).filter(is_there);
+            }
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
-                drops = data.first_chunk().map(|b| u32::from_ne_bytes(*b));
+                notes.drops = data.first_chunk().map(|b| u32::from_ne_bytes(*b));
             }
             _ => {}
         }
         control = control.get(len.next_multiple_of(8)..).unwrap_or_default();
     }
-    (time, drops)
+    notes
 }
 
 fn kind_of(bytes: &[u8]) -> (libc::c_int, libc::c_int) {
@@ -276,6 +294,36 @@ mod tests {
         let told = messages.messages().last().unwrap().drops.unwrap();
         let info = sockopt::mem_info(receiver.as_fd()).unwrap();
         assert!(told > 100 && info.drops >= told, "{told} {info:?}");
+    }
+
+    #[test]
+    fn a_time_of_the_card_goes_before_one_of_the_kernel() {
+        let message = |card: [u64; 2]| {
+            let kernel = [16 + 16, (35 << 32) | 1, 5, 6];
+            let cards = [16 + 48, (37 << 32) | 1, 0, 0, 0, 0, card[0], card[1]];
+            let words = kernel.iter().chain(&cards);
+            words
+                .flat_map(|w: &u64| w.to_ne_bytes())
+                .collect::<Vec<u8>>()
+        };
+        let with = notes(&message([7, 8]));
+        assert_eq!((with.time, with.card_time), (Some((5, 6)), Some((7, 8))));
+        let without = notes(&message([0, 0]));
+        assert_eq!((without.time, without.card_time), (Some((5, 6)), None));
+    }
+
+    #[test]
+    fn a_socket_that_asks_for_the_cards_times_still_has_the_kernels() {
+        let (receiver, sender) = pair("127.0.0.1:0");
+        sockopt::receive_card_times(receiver.as_fd()).unwrap();
+        sender.send(b"timed").unwrap();
+        let mut messages = Messages::new(2);
+        let n = messages
+            .receive(receiver.as_fd(), &mut [0; 128], 64)
+            .unwrap();
+        let m = messages.messages().next().unwrap();
+        assert_eq!((n, m.is_card_time), (1, false));
+        assert!(m.time.is_some_and(|(secs, _)| secs > 1_700_000_000));
     }
 
     #[test]

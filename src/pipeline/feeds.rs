@@ -1,0 +1,127 @@
+//! Opening the sources: of the kind that is asked for, or of the fastest that can be had.
+//!
+//! Takes: the `[source]` table and how many receivers there are to be. Gives: a source for each of them, what is known of it, and
+//! [`Choice`]. Holds: with `auto`, a kind that can't be had is named with its reason, in the log and in status; a kind
+//! that was asked for by name is that kind or an error.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::pipeline::{Error, Layout};
+use crate::source::{Facts, Kind, Source, packet, udp};
+
+/// What became of `auto`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Choice {
+    /// Whether the kind was left to choose.
+    pub is_auto: bool,
+    /// The kinds that would have been faster, and why they can't be had.
+    pub refused: Vec<(Kind, String)>,
+}
+
+/// Sources, opened.
+pub(super) struct Feeds {
+    pub(super) sources: Vec<Box<dyn Source>>,
+    pub(super) facts: Vec<Arc<Facts>>,
+    pub(super) choice: Choice,
+}
+
+impl Feeds {
+    fn none() -> Self {
+        Self {
+            sources: Vec::new(),
+            facts: Vec::new(),
+            choice: Choice::default(),
+        }
+    }
+
+    fn add(&mut self, source: Box<dyn Source>, facts: Arc<Facts>) {
+        self.sources.push(source);
+        self.facts.push(facts);
+    }
+}
+
+/// Opens them.
+pub(super) fn open(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+    let feeds = match config.source.kind {
+        Kind::Auto => choose(config, layout)?,
+        kind => of_kind(kind, config, layout)?,
+    };
+    tell(&feeds);
+    Ok(feeds)
+}
+
+/// The fastest kind that can be had. Sockets come last: they need nothing but the port, and so an error of theirs is an error.
+fn choose(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+    let mut refused = Vec::new();
+    for kind in [Kind::Packet] {
+        match of_kind(kind, config, layout) {
+            Ok(mut feeds) => {
+                feeds.choice = Choice {
+                    is_auto: true,
+                    refused,
+                };
+                return Ok(feeds);
+            }
+            Err(error) => refused.push((kind, error.to_string())),
+        }
+    }
+    let mut feeds = of_kind(Kind::Udp, config, layout)?;
+    feeds.choice = Choice {
+        is_auto: true,
+        refused,
+    };
+    Ok(feeds)
+}
+
+fn of_kind(kind: Kind, config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+    let mut feeds = Feeds::none();
+    match kind {
+        Kind::Packet => {
+            for packet in packet::open(&config.source, layout.receivers)? {
+                let facts = packet.facts();
+                feeds.add(Box::new(packet), facts);
+            }
+        }
+        Kind::Udp | Kind::Xdp | Kind::Auto => {
+            for address in &config.source.listen {
+                for udp in udp::bind(*address, layout.receivers, &config.source)? {
+                    let facts = udp.facts();
+                    feeds.add(Box::new(udp), facts);
+                }
+            }
+        }
+    }
+    Ok(feeds)
+}
+
+fn tell(feeds: &Feeds) {
+    for (kind, reason) in &feeds.choice.refused {
+        tracing::info!(kind = kind.name(), reason, "A faster source can't be had.");
+    }
+    let mut told = Vec::new();
+    for facts in &feeds.facts {
+        if told.contains(&facts.name) {
+            continue;
+        }
+        told.push(facts.name.clone());
+        let receivers = feeds.facts.iter().filter(|f| f.name == facts.name).count();
+        tracing::info!(
+            source = facts.kind.name(),
+            on = facts.name,
+            mode = facts.mode,
+            timestamps = facts.clock.name(),
+            receivers,
+            receive_buffer = facts.buffer_granted,
+            "Listening."
+        );
+        if facts.is_clamped() {
+            tracing::warn!(
+                asked = facts.buffer_asked,
+                granted = facts.buffer_granted,
+                "The kernel granted a smaller receive buffer than asked for; bursts may be lost. \
+                 Raise net.core.rmem_max (see the packaged sysctl file) or grant CAP_NET_ADMIN."
+            );
+        }
+    }
+}

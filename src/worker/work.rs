@@ -1,0 +1,224 @@
+//! What a worker does with a batch, whichever thread it runs on.
+//!
+//! Takes: batches, and the passing of time. Gives: kept packets to its [`Sink`], counts to ledgers and [`Counters`]. Holds: each packet
+//! is counted as received, and as filtered or dropped here or by the sink; ledgers are touched once per batch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::filter::Direction;
+use crate::headers::{self, Headers};
+use crate::metrics::{Counter, Heartbeat};
+use crate::packet::{Batch, DropReason, FilterReason, Packet};
+use crate::session::{Seat, Seats};
+use crate::sink::{Kept, Sink};
+use crate::time;
+
+/// How often patient work looks for room for a packet, and how many times: half a minute.
+const RETRY: Duration = Duration::from_millis(2);
+const RETRIES: u32 = 15_000;
+
+/// What a worker has done, for status and metrics.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Packets dealt to it.
+    pub packets: Counter,
+    /// Batches with packets for it.
+    pub batches: Counter,
+    /// Packets that were longer on the wire than what came.
+    pub truncated: Counter,
+    /// When it was last seen alive.
+    pub heartbeat: Heartbeat,
+    /// Set when it has ended.
+    pub ended: std::sync::OnceLock<()>,
+}
+
+/// The work of one worker.
+pub struct Work {
+    id: usize,
+    seats: Seats,
+    /// Where the packets of the batch at hand sit.
+    places: Vec<u32>,
+    sink: Box<dyn Sink>,
+    counters: Arc<Counters>,
+    /// The order of each receiver, as last told.
+    orders: Vec<u64>,
+    /// Whether to wait for room in the sink's buffer: for sources that do not run away.
+    patient: bool,
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Work {
+    /// The work of worker number `id`, fed by `receivers` receivers. A `patient` one waits for the disk
+    /// rather than drop.
+    pub fn new(
+        id: usize,
+        receivers: usize,
+        seats: Seats,
+        sink: Box<dyn Sink>,
+        patient: bool,
+    ) -> Self {
+        Self {
+            id,
+            seats,
+            places: Vec::new(),
+            sink,
+            counters: Arc::default(),
+            orders: vec![0; receivers],
+            patient,
+        }
+    }
+
+    /// What was done; readable meanwhile.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Shows that its thread is alive at `now`.
+    pub fn beat(&self, now: u64) {
+        self.counters.heartbeat.beat(now);
+    }
+
+    /// Does what is to be done with the packets that were dealt to it, and gives their number.
+    pub fn take(&mut self, batch: &Batch) -> usize {
+        self.seats.refresh();
+        let watermark = self.watermark();
+        let mut truncated = 0;
+        // all are placed before the first is looked at: their look-ups do not wait for each other
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        places.extend(batch.packets_of(self.id).map(|p| self.seats.place(p)));
+        self.seats.look();
+        for (packet, place) in batch.packets_of(self.id).zip(&places) {
+            truncated += u64::from(self.one(batch, packet, *place, watermark));
+        }
+        self.places = places;
+        let packets = batch.lot_len(self.id);
+        self.counters.packets.add(packets as u64);
+        self.counters.batches.add(1);
+        self.counters.truncated.add(truncated);
+        self.seats.publish();
+        self.pass(batch.receiver, batch.order);
+        packets
+    }
+
+    /// One packet, from its headers into the sink; whether it was longer on the wire than what came.
+    fn one(&mut self, batch: &Batch, packet: &Packet, place: u32, watermark: u64) -> bool {
+        let Some(seat) = self.seats.at(place) else {
+            return false;
+        };
+        let frame = batch.frame(packet);
+        let Some(origlen) = judge(seat, frame, packet) else {
+            return false;
+        };
+        let sink = self.sink.as_mut();
+        let mut kept = keep(seat, frame, origlen, packet, sink);
+        for _ in 0..if self.patient { RETRIES } else { 0 } {
+            if kept.is_ok() {
+                break;
+            }
+            // replay is in no hurry: the writers get time before a packet is given up
+            sink.progress(watermark, true);
+            self.counters.heartbeat.beat(time::monotonic().nanos());
+            std::thread::sleep(RETRY);
+            kept = keep(seat, frame, origlen, packet, sink);
+        }
+        if let Err(reason) = kept {
+            seat.drop(reason);
+        }
+        origlen as usize > frame.len()
+    }
+
+    /// Nothing of a receiver below this order will come any more.
+    pub fn pass(&mut self, receiver: u16, order: u64) {
+        if let Some(known) = self.orders.get_mut(usize::from(receiver)) {
+            *known = order.max(*known);
+        }
+    }
+
+    /// Looks after the sink. `idle` says that there is nothing more to do for now.
+    pub fn progress(&mut self, idle: bool) {
+        self.seats.refresh();
+        self.sink.progress(self.watermark(), idle);
+    }
+
+    /// Nothing more will come from anywhere.
+    pub fn finish(mut self) {
+        self.seats.publish();
+        self.orders.fill(u64::MAX);
+        self.progress(true);
+        let _ = self.counters.ended.set(());
+    }
+
+    /// Nothing below this order will come any more, from whichever receiver.
+    fn watermark(&self) -> u64 {
+        self.orders.iter().copied().min().unwrap_or(0)
+    }
+}
+
+/// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
+fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
+    seat.receive(packet.datagram_len);
+    let headers = headers::walk(frame);
+    let origlen = headers.wire_len.max(packet.len.saturating_add(packet.cut));
+    let rejected = reject(seat, frame, &headers, origlen);
+    if let Some(reason) = rejected {
+        seat.filter(reason);
+    }
+    rejected.is_none().then_some(origlen)
+}
+
+/// Why a packet is left out on purpose, if it is.
+fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Option<FilterReason> {
+    let session = &seat.session;
+    if session.target.is_none() {
+        return Some(FilterReason::UnknownSession);
+    }
+    if session.filter.keeps_everything() {
+        return None;
+    }
+    let direction = if session.filter.needs_direction() {
+        session.learner.direction(&seat.peer, frame, headers)
+    } else {
+        Direction::Unknown
+    };
+    let verdict = session.filter.judge(frame, headers, wire_len, direction);
+    if let Some(rule) = verdict.rule {
+        seat.hit(rule);
+    }
+    verdict.reject
+}
+
+fn keep(
+    seat: &Seat,
+    frame: &[u8],
+    origlen: u32,
+    packet: &Packet,
+    sink: &mut dyn Sink,
+) -> Result<(), DropReason> {
+    let Some(target) = &seat.session.target else {
+        return Ok(());
+    };
+    let caplen = seat
+        .session
+        .packet_length
+        .map_or(frame.len(), |l| frame.len().min(l as usize));
+    let frame = frame.get(..caplen).unwrap_or(frame);
+    sink.keep(
+        target,
+        &seat.peer,
+        Kept {
+            frame,
+            origlen,
+            time: packet.time,
+            order: packet.order,
+        },
+    )
+}
