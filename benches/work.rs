@@ -51,7 +51,8 @@ const SESSIONS: [u32; 4] = [10, 100, 1_000, 10_000];
 const SESSION_BATCHES: usize = 400;
 
 /// What the sessions are: found by VNI alone, with the same rules, each with rules of its own.
-const SESSION_RULES: [(&str, fn(u32) -> String); 3] = [
+type Configuration = fn(u32) -> String;
+const SESSION_RULES: [(&str, Configuration); 3] = [
     ("unknown", |_| String::new()),
     ("same rules", |count| many_sessions(count, true)),
     ("own rules", |count| many_sessions(count, false)),

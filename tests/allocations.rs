@@ -25,8 +25,7 @@ use mirrortap::pipeline;
 use mirrortap::session::{Keep, Seats, Table};
 use mirrortap::sink::null::Null;
 use mirrortap::source::replay::Replay;
-use mirrortap::source::{Received, Source, udp};
-use mirrortap::units::Size;
+use mirrortap::source::{self, Received, Source, udp};
 use mirrortap::worker::Work;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -147,7 +146,9 @@ fn a_datagram_allocates_nothing_between_its_socket_and_the_sink() {
     const TURNS: usize = 64;
     let _turn = alone();
     let address = "127.0.0.1:0".parse().unwrap();
-    let mut source = udp::bind(address, 1, Size(1 << 20)).unwrap().remove(0);
+    let mut source = udp::bind(address, 1, &source::Config::default())
+        .unwrap()
+        .remove(0);
     let to = source.facts().listen[0];
     let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
     let datagram = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &[0x55; 92]].concat();
