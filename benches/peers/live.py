@@ -41,6 +41,8 @@ PEERS = {
     "netsniff-ng+": "netsniff-ng --in vx0 --out {out}/ --interval 128MiB --ring-size 64MiB --silent --no-promisc --notouch-irq",
 }
 OURS = ["udp", "packet", "xdp"]
+# where each source counts what the kernel lost: tells which one it was
+PLACES = {"udp": "socket", "packet": "ring", "xdp": "xdp_rx_full"}
 SENDER, SENSOR = "02:00:00:00:63:01", "02:00:00:00:63:02"
 SETTINGS = {"net.core.netdev_max_backlog": "10000", "net.core.rmem_max": "268435456"}
 
@@ -210,6 +212,8 @@ def check(text, got, sent, result):
     lost = sum(ledger["dropped"].values()) + sum(ledger["filtered"].values())
     if ledger["received"] != ledger["written"] + lost or ledger["written"] != got:
         raise RuntimeError(f"the ledger does not agree with {got} packets in files: {ledger}")
+    if PLACES[result["name"]] not in ledger["kernel_dropped"]:
+        raise RuntimeError(f"it ran with another source than {result['name']}: {ledger['kernel_dropped']}")
     result["kernel_dropped"] = sum(ledger["kernel_dropped"].values())
     result["unseen"] = sent - ledger["received"] - result["kernel_dropped"]
 
