@@ -41,6 +41,8 @@ PEERS = {
     "netsniff-ng+": "netsniff-ng --in vx0 --out {out}/ --interval 128MiB --ring-size 64MiB --silent --no-promisc --notouch-irq",
 }
 OURS = ["udp", "packet", "xdp"]
+# where each source counts what the kernel lost: tells which one it was
+PLACES = {"udp": "socket", "packet": "ring", "xdp": "xdp_rx_full"}
 SENDER, SENSOR = "02:00:00:00:63:01", "02:00:00:00:63:02"
 SETTINGS = {"net.core.netdev_max_backlog": "10000", "net.core.rmem_max": "268435456"}
 
@@ -186,8 +188,11 @@ class Bench:
         while high / low > 1.06 and self.left() > 10:
             rate = (low * high) ** 0.5
             trial = self.trial(name, size, rate, self.a.seconds)
+            if lossy(trial) and self.left() > 10:
+                # once more: other programs on the machine make losses too
+                trial = self.trial(name, size, rate, self.a.seconds)
             # a generator that can't keep up is the limit then
-            if trial["sent"] - trial["got"] <= trial["sent"] / 1000:
+            if not lossy(trial):
                 best = max(best, min(rate, trial["rate"]))
                 low = rate
                 if trial["rate"] < rate * 0.93:
@@ -197,12 +202,18 @@ class Bench:
         return best
 
 
+def lossy(trial):
+    return trial["sent"] - trial["got"] > trial["sent"] / 1000
+
+
 def check(text, got, sent, result):
     """The sensor's own account: it closes, and agrees with the files."""
     ledger = json.loads(text.strip().splitlines()[-1])
     lost = sum(ledger["dropped"].values()) + sum(ledger["filtered"].values())
     if ledger["received"] != ledger["written"] + lost or ledger["written"] != got:
         raise RuntimeError(f"the ledger does not agree with {got} packets in files: {ledger}")
+    if PLACES[result["name"]] not in ledger["kernel_dropped"]:
+        raise RuntimeError(f"it ran with another source than {result['name']}: {ledger['kernel_dropped']}")
     result["kernel_dropped"] = sum(ledger["kernel_dropped"].values())
     result["unseen"] = sent - ledger["received"] - result["kernel_dropped"]
 

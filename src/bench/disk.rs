@@ -62,6 +62,7 @@ pub(super) fn run(options: &Options, stop: &AtomicBool) -> Result<Outcome, Error
     let ledger = plan::total(&table);
     Ok(Outcome {
         mode: Mode::Disk,
+        source: None,
         receivers: 0,
         workers: 1,
         seconds: wall.as_secs_f64(),

@@ -92,7 +92,10 @@ impl Mode {
 pub struct Outcome {
     /// What was measured.
     pub mode: Mode,
-    /// Receivers and workers.
+    /// The live source that it really was, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<&'static str>,
+    /// Receivers.
     pub receivers: usize,
     /// Workers.
     pub workers: usize,

@@ -33,17 +33,20 @@ pub(super) fn config(options: &Options, output: &Path) -> Result<Config, Error> 
         );
         return Err(Error::Options(text));
     }
-    let mut config = Config::default();
-    config.output = output.to_owned();
+    let rotate_size = Some(Size(FILE.min(options.disk / 4).max(4096)));
+    let mut config = Config {
+        output: output.to_owned(),
+        shutdown_timeout: Interval(Duration::from_secs(60)),
+        capture: OutputConfig {
+            rotate_size,
+            ..OutputConfig::default()
+        },
+        ..Config::default()
+    };
     config.threads.receivers = options.receivers;
     config.threads.workers = options.workers;
     config.source.kind = options.source;
     config.source.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
-    config.shutdown_timeout = Interval(Duration::from_secs(60));
-    config.capture = OutputConfig {
-        rotate_size: Some(Size(FILE.min(options.disk / 4).max(4096))),
-        ..OutputConfig::default()
-    };
     let filter = (options.rules > 0).then(|| filter(options.rules));
     config.session = (1..=options.sessions)
         .map(|number| session(number, filter.clone()))

@@ -167,6 +167,7 @@ impl Window {
         }
         Outcome {
             mode,
+            source: pipeline.sources.first().map(|s| s.kind.name()),
             receivers: pipeline.receivers.len(),
             workers: pipeline.workers.len(),
             seconds,

@@ -158,6 +158,7 @@ fn outcome(all: &[Toil], wall: Duration, table: &Table) -> Outcome {
     let threads = vec![share];
     Outcome {
         mode: Mode::Workers,
+        source: None,
         receivers: 0,
         workers: all.len(),
         seconds: wall.as_secs_f64(),

@@ -96,7 +96,10 @@ fn line(run: &Outcome) {
     }
     let lost = run.ledger.dropped_total() + run.kernel_dropped.values().sum::<u64>();
     let closed = if run.closed { "closed" } else { "OPEN" };
-    println!(" {lost:>9}  {closed:<6}  {}", run.limit);
+    let source = run
+        .source
+        .map_or_else(String::new, |s| format!("source {s}; "));
+    println!(" {lost:>9}  {closed:<6}  {source}{}", run.limit);
     reasons(run);
 }
 
