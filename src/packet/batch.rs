@@ -152,6 +152,11 @@ impl Batch {
         Some(start)
     }
 
+    /// Bytes that [`append`](Self::append) can still take.
+    pub fn room(&self) -> usize {
+        self.arena.len() - self.used
+    }
+
     /// Counts a record that never became a datagram.
     pub fn refuse(&mut self, reason: DropReason, bytes: usize) {
         self.refused.receive(bytes);

@@ -16,6 +16,7 @@ pub mod replay;
 pub mod synthetic;
 pub mod udp;
 mod watermark;
+pub mod xdp;
 
 pub use facts::{Clock, Facts, place};
 

@@ -50,6 +50,19 @@ pub fn is_ethernet(name: &str) -> io::Result<bool> {
     Ok(matches!(kind, ARPHRD_ETHER | ARPHRD_LOOPBACK))
 }
 
+/// The Ethernet address of an interface.
+///
+/// # Errors
+/// Those of netdevice(7), SIOCGIFHWADDR.
+pub fn ethernet_address(name: &str) -> io::Result<[u8; 6]> {
+    let mut request = request(name)?;
+    ioctl(libc::SIOCGIFHWADDR, &mut request)?;
+    // SAFETY: SIOCGIFHWADDR: "Get ... the hardware address of a device using ifr_hwaddr": the kernel has written that
+    // member, whose sa_data "contains the L2 hardware address starting from byte 0".
+    let [a, b, c, d, e, f, ..] = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+    Ok([a, b, c, d, e, f].map(|byte| byte as u8))
+}
+
 /// `struct hwtstamp_config` of linux/net_tstamp.h.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +176,7 @@ mod tests {
         assert!(index("lo").unwrap() > 0);
         assert!(mtu("lo").unwrap() >= 1280);
         assert!(is_ethernet("lo").unwrap());
+        assert_eq!(ethernet_address("lo").unwrap(), [0; 6]);
         let all = addresses().unwrap();
         assert!(all.contains(&("lo".to_owned(), IpAddr::from([127, 0, 0, 1]))));
     }

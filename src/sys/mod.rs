@@ -7,12 +7,14 @@
 pub mod affinity;
 pub mod bpf;
 pub mod interface;
+pub mod leap;
 pub mod lease;
 pub mod recv;
 pub mod ring;
 pub mod send;
 pub mod sockopt;
 pub mod usage;
+pub mod xsk;
 
 use std::io;
 

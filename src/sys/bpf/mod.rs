@@ -8,7 +8,9 @@
 //! object file to parse, and ports and addresses are constants of the program and not lookups for each packet.
 
 mod assembler;
+mod btf;
 mod object;
 
 pub use assembler::{Assembler, Condition, Instruction, Label, Reg, Size, Unplaced};
+pub use btf::kernel_function;
 pub use object::{Attach, Error, Kind, Link, Load, Map, MapKind, Program};

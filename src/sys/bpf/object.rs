@@ -13,6 +13,7 @@ use crate::sys::bpf::Instruction;
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
+const MAP_DELETE_ELEM: libc::c_long = 3;
 const PROG_LOAD: libc::c_long = 5;
 const LINK_CREATE: libc::c_long = 28;
 
@@ -156,6 +157,16 @@ impl Map {
         let mut value = socket.as_raw_fd().to_ne_bytes();
         let put = self.element(MAP_UPDATE_ELEM, key, &mut value);
         put.map_err(|e| Error::new("put a socket into the BPF map", e))
+    }
+
+    /// Takes a key out of a map of sockets.
+    ///
+    /// # Errors
+    /// ENOENT, and those of bpf(2).
+    pub fn remove(&self, key: u32) -> Result<(), Error> {
+        let mut unused = vec![0; self.value_size as usize];
+        let removed = self.element(MAP_DELETE_ELEM, key, &mut unused);
+        removed.map_err(|e| Error::new("take a socket out of the BPF map", e))
     }
 
     /// Reads the value of a key.
