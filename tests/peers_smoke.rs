@@ -21,7 +21,11 @@ fn script(name: &str, args: &[&str]) -> Output {
 }
 
 fn text(out: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    )
 }
 
 /// Makes network namespaces: needs root, and two cores.
@@ -44,11 +48,23 @@ fn the_sensor_and_tcpdump_take_turns_under_the_generator_in_the_kernel() {
 fn replay_and_editcap_write_the_same_packets() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().to_str().unwrap();
-    let args = ["--packets", "20000", "--rounds", "1", "--core", "0", "--output", output];
+    let args = [
+        "--packets",
+        "20000",
+        "--rounds",
+        "1",
+        "--core",
+        "0",
+        "--output",
+        output,
+    ];
     let out = script("offline.py", &args);
     let text = text(&out);
     assert!(out.status.success(), "{text}");
     let left_out = text.contains("not installed") && text.contains("editcap");
     let same = text.contains("the same packets, byte by byte");
-    assert!(same || (left_out && std::env::var_os("CI").is_none()), "{text}");
+    assert!(
+        same || (left_out && std::env::var_os("CI").is_none()),
+        "{text}"
+    );
 }
