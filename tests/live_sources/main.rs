@@ -69,7 +69,8 @@ every_claim_for! { udp packet }
 
 mod taps {
     suite! { packet:
-        bytes::vlan_tags_are_looked_through,
+        bytes::a_vlan_tag_is_looked_through,
+        bytes::two_vlan_tags_are_looked_through,
         changes::a_removed_interface_is_named,
     }
 }
