@@ -109,7 +109,7 @@ impl Feeder {
             let Some(seat) = self.seats.seat(packet) else {
                 continue;
             };
-            seat.tally.receive(packet.datagram_len as usize);
+            seat.receive(packet.datagram_len);
             let Some(target) = &seat.session.target else {
                 continue;
             };
@@ -126,7 +126,7 @@ impl Feeder {
                         self.capture.progress(batch.order, true);
                         std::thread::sleep(RETRY);
                     }
-                    Err(reason) => break seat.tally.drop(reason),
+                    Err(reason) => break seat.drop(reason),
                     Ok(()) => break,
                 }
             }

@@ -66,9 +66,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 pub(super) fn failed(error: &daemon::Error) -> Failure {
     use pipeline::Error as P;
     let code = match error {
-        daemon::Error::Pipeline(P::Listen(_) | P::Packet(_)) | daemon::Error::Control(_) => {
-            failure::UNAVAILABLE
-        }
+        daemon::Error::Pipeline(P::Listen(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_))
+        | daemon::Error::Control(_) => failure::UNAVAILABLE,
         daemon::Error::Pipeline(P::Sessions(_)) => failure::CONFIG,
         daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,

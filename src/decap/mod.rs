@@ -67,6 +67,7 @@ enum Wrapping {
 
 /// The destination port decides. A port that is configured as both, or as neither (an NLB target group on
 /// another port), is told apart by shape: GENEVE has version 0 and a protocol type where VXLAN has zeros.
+#[inline]
 fn wrapping(payload: &[u8], port: u16, ports: Ports) -> Wrapping {
     match (port == ports.vxlan, port == ports.geneve) {
         (true, false) => Wrapping::Vxlan,
@@ -79,43 +80,71 @@ fn wrapping(payload: &[u8], port: u16, ports: Ports) -> Wrapping {
 /// Turns the datagrams of a batch into packets; what is refused is counted in `refused`, received and dropped.
 /// Packets keep the order of their datagrams.
 pub fn unwrap_batch(batch: &mut Batch, ports: Ports, refused: &mut Tally, counters: &Counters) {
-    let (mut reserved, mut gwlb) = (0, 0);
-    for i in 0..batch.datagrams.len() {
-        let Some(datagram) = batch.datagrams.get(i).copied() else {
-            break;
-        };
+    let mut packets = std::mem::take(&mut batch.packets);
+    packets.reserve(batch.datagrams.len());
+    let mut odd = Odd::default();
+    for datagram in &batch.datagrams {
         let payload = batch.bytes(datagram.start, datagram.len);
-        match unwrap(payload, datagram.cut as usize, datagram.port, ports) {
-            Ok(inner) => {
-                reserved += u64::from(inner.reserved_bits);
-                gwlb += u64::from(inner.source.is_some());
-                batch.packets.push(packet(&datagram, &inner));
-            }
-            Err(reason) => {
-                refused.receive(datagram.len as usize);
-                refused.drop(reason);
-            }
-        }
+        let refusal = match wrapping(payload, datagram.port, ports) {
+            Wrapping::Vxlan => match vxlan::unwrap(payload, datagram.cut as usize) {
+                Ok(inner) => {
+                    push(&mut packets, odd.packet(datagram, &inner));
+                    continue;
+                }
+                Err(reason) => reason,
+            },
+            Wrapping::Geneve => match geneve::unwrap(payload, datagram.cut as usize, ports) {
+                Ok(inner) => {
+                    packets.push(odd.packet(datagram, &inner));
+                    continue;
+                }
+                Err(reason) => reason,
+            },
+        };
+        refused.receive(datagram.len as usize);
+        refused.drop(refusal);
     }
-    counters.reserved_bits.add(reserved);
-    counters.gwlb.add(gwlb);
+    batch.packets = packets;
+    counters.reserved_bits.add(odd.reserved_bits);
+    counters.gwlb.add(odd.gwlb);
 }
 
-fn packet(datagram: &Datagram, inner: &Inner) -> Packet {
-    Packet {
-        start: datagram.start + inner.start as u32,
-        len: inner.len as u32,
-        cut: inner.cut as u32,
-        datagram_len: datagram.len,
-        source: inner.source.unwrap_or(datagram.source),
-        vni: inner.vni,
-        endpoint: inner.endpoint,
-        time: datagram.time,
-        order: datagram.order,
+#[inline(always)]
+fn push(packets: &mut Vec<Packet>, packet: Packet) {
+    if packets.len() < packets.capacity() {
+        packets.push(packet);
+    }
+}
+
+/// What a batch adds to the [`Counters`].
+#[derive(Default)]
+struct Odd {
+    reserved_bits: u64,
+    gwlb: u64,
+}
+
+impl Odd {
+    /// Makes a packet of what was found in a datagram, and counts what is odd about it.
+    #[inline(always)]
+    fn packet(&mut self, datagram: &Datagram, inner: &Inner) -> Packet {
+        self.reserved_bits += u64::from(inner.reserved_bits);
+        self.gwlb += u64::from(inner.source.is_some());
+        Packet {
+            start: datagram.start + inner.start as u32,
+            len: inner.len as u32,
+            cut: inner.cut as u32,
+            datagram_len: datagram.len,
+            source: inner.source.unwrap_or(datagram.source),
+            vni: inner.vni,
+            endpoint: inner.endpoint,
+            time: datagram.time,
+            order: datagram.order,
+        }
     }
 }
 
 /// A frame that lies behind a header of `start` bytes, or the reason why there is none.
+#[inline]
 fn behind(start: usize, len: usize, cut: usize) -> Result<(usize, usize), DropReason> {
     match len.checked_sub(start) {
         None => Err(DropReason::Short),

@@ -15,6 +15,7 @@ pub(super) const HEADER_LEN: usize = 8;
 /// "The I flag MUST be set to 1 for a valid VXLAN Network ID (VNI)" (RFC 7348, section 5).
 const I_FLAG: u8 = 0x08;
 
+#[inline(always)]
 pub(super) fn unwrap(payload: &[u8], cut: usize) -> Result<Inner, DropReason> {
     let Some(&[flags, r1, r2, r3, v1, v2, v3, r4]) = payload.first_chunk::<HEADER_LEN>() else {
         return Err(DropReason::Short);

@@ -185,7 +185,7 @@ fn refuse(batch: &Batch, worker: usize, seats: &mut Seats) {
 /// Counts a packet as received and dropped, for its session.
 pub fn count_drop(seats: &mut Seats, packet: &crate::packet::Packet, reason: DropReason) {
     if let Some(seat) = seats.seat(packet) {
-        seat.tally.receive(packet.datagram_len as usize);
-        seat.tally.drop(reason);
+        seat.receive(packet.datagram_len);
+        seat.drop(reason);
     }
 }

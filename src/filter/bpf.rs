@@ -50,7 +50,7 @@ pub enum Invalid {
 
 /// A classic BPF program that has been checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Program(Box<[Insn]>);
+pub struct Program(std::sync::Arc<[Insn]>);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Size {
@@ -146,7 +146,7 @@ impl Program {
             check_jumps(at, insn, raw.len())?;
             Ok(insn)
         });
-        let insns = insns.collect::<Result<Box<[Insn]>, Invalid>>()?;
+        let insns = insns.collect::<Result<std::sync::Arc<[Insn]>, Invalid>>()?;
         match insns.last() {
             Some(Insn::Return(_) | Insn::ReturnA) => Ok(Self(insns)),
             _ => Err(Invalid::NoReturn),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::filter::amazon::{Resolvers, import};
 use crate::filter::rule::Matcher;
@@ -26,7 +27,7 @@ pub(super) fn compile(config: &Config, base: &Path) -> Result<Filter, Vec<Error>
     }
     let any = !rules.is_empty() || resolvers.is_some() || config.file.is_some();
     Ok(Filter {
-        rules: any.then(|| Rules::new(rules, resolvers)),
+        rules: any.then(|| Arc::new(Rules::new(rules, resolvers))),
         program,
     })
 }

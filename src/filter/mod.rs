@@ -25,6 +25,7 @@ pub use expression::ExpressionError;
 pub use rule::{Action, Rule};
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::headers::Headers;
 use crate::packet::FilterReason;
@@ -85,11 +86,11 @@ impl Verdict {
     };
 }
 
-/// A compiled filter. The default keeps everything.
+/// A compiled filter, cheap to clone. The default keeps everything.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// `None` where there are no rules, so that nothing is rejected for want of one.
-    rules: Option<Rules>,
+    rules: Option<Arc<Rules>>,
     program: Option<Program>,
 }
 
@@ -114,7 +115,7 @@ impl Filter {
 
     /// The rules: ingress before egress, ascending by number. [`Verdict::rule`] is an index into them.
     pub fn rules(&self) -> &[Rule] {
-        self.rules.as_ref().map_or(&[], Rules::list)
+        self.rules.as_ref().map_or(&[], |rules| rules.list())
     }
 
     /// Judges a frame: rules first, then the expression; both must accept. `wire_len` is the

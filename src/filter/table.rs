@@ -2,13 +2,14 @@
 //!
 //! Each direction has one table per address family. In a table every field of the packet (protocol,
 //! addresses, ports) is looked up once and gives the set of rules that it satisfies, one bit each; the
-//! first bit that all fields share is the first rule that matches.
+//! first bit that all fields share is the first rule that matches. Directions and ports are chosen without a jump where
+//! that can be: packets of all kinds come mixed, and a jump that is guessed wrong costs as much as the look-ups do.
 
 use ipnet::IpNet;
 
 use crate::filter::amazon::Resolvers;
 use crate::filter::protocol::{TCP, UDP};
-use crate::filter::ranges::{Range, Ranges, Value, WORD, set};
+use crate::filter::ranges::{Range, Ranges, Set, Sets, Value, WORD};
 use crate::filter::rule::{Action, Matcher, Ports, Rule};
 use crate::filter::{Direction, Verdict};
 use crate::headers::{FlowKey, Headers};
@@ -21,8 +22,10 @@ type PortPair = Option<(u16, u16)>;
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     list: Vec<Rule>,
-    ingress: Side,
-    egress: Side,
+    /// What is said of each rule's packets.
+    rejects: Vec<Option<FilterReason>>,
+    /// Ingress, egress.
+    sides: [Side; 2],
     /// Where the Amazon resolver is mirrored whatever the rules say.
     resolvers: Option<Resolvers>,
 }
@@ -40,11 +43,15 @@ impl Rules {
                     .collect::<Vec<_>>(),
             )
         };
-        let (ingress, egress) = (side(Direction::Ingress), side(Direction::Egress));
+        let sides = [side(Direction::Ingress), side(Direction::Egress)];
+        let reject = |rule: &Rule| match rule.action {
+            Action::Accept => None,
+            Action::Reject => Some(FilterReason::RuleReject),
+        };
         Self {
+            rejects: list.iter().map(reject).collect(),
             list,
-            ingress,
-            egress,
+            sides,
             resolvers,
         }
     }
@@ -62,34 +69,37 @@ impl Rules {
         {
             return Verdict::KEEP;
         }
-        match direction {
-            Direction::Ingress => self.verdict(self.ingress.first(key, ports)),
-            Direction::Egress => self.verdict(self.egress.first(key, ports)),
-            Direction::Unknown => self.either(key, ports),
+        if direction == Direction::Unknown {
+            return self.either(key, ports);
         }
+        let [ingress, egress] = &self.sides;
+        let side = if direction == Direction::Ingress {
+            ingress
+        } else {
+            egress
+        };
+        self.verdict(side.first(key, ports))
     }
 
     /// Direction unknown is kept when either direction would keep it. Where neither does, a rule
     /// that rejects says more than the absence of one.
     fn either(&self, key: &FlowKey, ports: PortPair) -> Verdict {
-        let ingress = self.verdict(self.ingress.first(key, ports));
+        let [ingress, egress] = &self.sides;
+        let ingress = self.verdict(ingress.first(key, ports));
         if ingress.reject.is_none() {
             return ingress;
         }
-        let egress = self.verdict(self.egress.first(key, ports));
+        let egress = self.verdict(egress.first(key, ports));
         match (egress.reject, ingress.rule) {
             (Some(_), Some(_)) => ingress,
             _ => egress,
         }
     }
 
+    #[inline]
     fn verdict(&self, rule: Option<u32>) -> Verdict {
-        let action = rule
-            .and_then(|i| self.list.get(i as usize))
-            .map(|r| r.action);
-        let reject = match action {
-            Some(Action::Accept) => None,
-            Some(Action::Reject) => Some(FilterReason::RuleReject),
+        let reject = match rule {
+            Some(place) => self.rejects.get(place as usize).copied().flatten(),
             None => Some(FilterReason::NoRule),
         };
         Verdict { reject, rule }
@@ -168,9 +178,9 @@ struct Table<A> {
     source_ports: Ranges<u16>,
     destination_ports: Ranges<u16>,
     /// Rules that a packet of a protocol without ports can match.
-    portless: Vec<u64>,
+    portless: Sets,
     /// Rules that TCP or UDP can match when the ports are not known: later fragments, packets that were cut.
-    every_port: Vec<u64>,
+    every_port: Sets,
 }
 
 impl<A: Value> Table<A> {
@@ -190,36 +200,60 @@ impl<A: Value> Table<A> {
             destinations: of(&|m| m.destination.and_then(range)),
             source_ports: ports_of(|m| m.source_ports),
             destination_ports: ports_of(|m| m.destination_ports),
-            portless: set(rules.iter().map(|(_, m)| !m.has_ports())),
-            every_port: set(rules.iter().map(|(_, m)| m.takes_every_port())),
+            portless: Sets::new(rules.iter().map(|(_, m)| !m.has_ports())),
+            every_port: Sets::new(rules.iter().map(|(_, m)| m.takes_every_port())),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn first(&self, proto: u8, source: A, destination: A, ports: PortPair) -> Option<u32> {
-        let protocols = self.protocols.find(proto);
-        let sources = self.sources.find(source);
-        let destinations = self.destinations.find(destination);
-        let has_ports = proto == TCP || proto == UDP;
-        let (source_ports, destination_ports) = match ports {
-            Some((from, to)) if has_ports => (
-                self.source_ports.find(from),
-                self.destination_ports.find(to),
-            ),
-            _ if has_ports => (&*self.every_port, &*self.every_port),
-            _ => (&*self.portless, &*self.portless),
+        // the ports of other protocols are none that a rule can ask for
+        let ports = ports.filter(|_| proto == TCP || proto == UDP);
+        let bit = if self.rules.len() <= WORD {
+            let all = self.protocols.mask(proto)
+                & self.sources.mask(source)
+                & self.destinations.mask(destination)
+                & match ports {
+                    Some((from, to)) => {
+                        self.source_ports.mask(from) & self.destination_ports.mask(to)
+                    }
+                    None => self.without_ports(proto).mask(),
+                };
+            all.trailing_zeros() as usize
+        } else {
+            self.first_of_many(proto, source, destination, ports)?
         };
-        let addresses = sources.iter().zip(destinations);
-        let ports = source_ports.iter().zip(destination_ports);
-        for (word, ((p, (s, d)), (sp, dp))) in
-            protocols.iter().zip(addresses).zip(ports).enumerate()
-        {
-            let all = p & s & d & sp & dp;
-            if all != 0 {
-                let bit = word * WORD + all.trailing_zeros() as usize;
-                return self.rules.get(bit).copied();
-            }
+        self.rules.get(bit).copied()
+    }
+
+    #[inline(never)]
+    fn first_of_many(
+        &self,
+        proto: u8,
+        source: A,
+        destination: A,
+        ports: PortPair,
+    ) -> Option<usize> {
+        let without = self.without_ports(proto).only_every();
+        let (from, to) = match ports {
+            Some((from, to)) => (self.source_ports.set(from), self.destination_ports.set(to)),
+            None => (without, without),
+        };
+        Set::first_of_all(&[
+            self.sources.set(source),
+            self.destinations.set(destination),
+            self.protocols.set(proto),
+            from,
+            to,
+        ])
+    }
+
+    /// The rules that a packet without ports can match.
+    fn without_ports(&self, proto: u8) -> &Sets {
+        if proto == TCP || proto == UDP {
+            &self.every_port
+        } else {
+            &self.portless
         }
-        None
     }
 }

@@ -196,6 +196,17 @@ pub(super) struct Below {
 }
 
 impl Below {
+    /// Behind a link header and nothing else.
+    pub(super) const DIRECTLY: Self = Self {
+        reached: Layer::Link,
+        eth_type: None,
+        vlans: Vlans {
+            ids: [0; Vlans::MOST],
+            count: 0,
+        },
+        labels: Labels { at: 0, count: 0 },
+    };
+
     /// Once a link header is whole.
     #[inline(always)]
     pub(super) fn linked(self) -> Self {
@@ -207,7 +218,7 @@ impl Below {
 
     /// With an EtherType, unless an outer Ethernet header had one.
     #[inline(always)]
-    pub(super) fn named(self, kind: u16) -> Self {
+    pub(super) const fn named(self, kind: u16) -> Self {
         let eth_type = if self.labels.count == 0 {
             Some(kind)
         } else {

@@ -35,82 +35,128 @@ mod extension {
     }
 }
 
-/// [`v4`] for the rarer ways to IP, which share one copy of it.
-#[inline(never)]
-pub(super) fn v4_behind(below: &Below, frame: &[u8], at: usize) -> Headers {
-    v4(below, frame, at)
-}
-
-/// [`v6`] for the rarer ways to IP, which share one copy of it.
-#[inline(never)]
-pub(super) fn v6_behind(below: &Below, frame: &[u8], at: usize) -> Headers {
-    v6(below, frame, at)
-}
-
 /// Reads an IPv4 header at `at` and goes on to what it carries.
+///
+/// Nearly every packet is whole and carries TCP or UDP: these are read here, from the frame to the headers in registers.
+/// What is not like them is read anew, apart, since what two ways share goes through memory, and what was put there in
+/// small pieces and is fetched in large ones stalls the processor for longer than the whole walk takes.
 #[inline(always)]
 pub(super) fn v4(below: &Below, frame: &[u8], at: usize) -> Headers {
+    if let Some(head) = field::<20>(frame, at)
+        && let Some(head_len) = v4_length(head)
+        && u16::from_be_bytes([head[6], head[7]]) & 0x3fff == 0
+    {
+        let claim = Claim::of(frame, at, v4_total(head));
+        let carried = transport::common(head[9], claim.packet, at + head_len);
+        if let Some(carried) = carried {
+            return headers(below, at, &claim, v4_key(head, &carried), None, carried);
+        }
+    }
+    v4_any(below, frame, at)
+}
+
+/// Any IPv4 packet.
+#[inline(never)]
+pub(super) fn v4_any(below: &Below, frame: &[u8], at: usize) -> Headers {
     let Some(head) = field::<20>(frame, at) else {
         return below.cut(frame);
     };
-    let head_len = usize::from(head[0] & 0x0f) * 4;
-    if head[0] >> 4 != 4 || head_len < head.len() {
+    let Some(head_len) = v4_length(head) else {
         return below.stop(frame);
-    }
-    let total = u16::from_be_bytes([head[2], head[3]]);
-    let claim = Claim::of(frame, at, usize::from(total));
+    };
+    let claim = Claim::of(frame, at, v4_total(head));
     let flags = u16::from_be_bytes([head[6], head[7]]);
     let fragment = (flags & 0x3fff != 0).then(|| Fragment {
         id: u32::from(u16::from_be_bytes([head[4], head[5]])),
         offset: (flags & 0x1fff) * 8,
         more: flags & 0x2000 != 0,
     });
-    let start = at + head_len;
-    let carried = carried(head[9], claim.packet, start, flags & 0x1fff != 0);
-    let key = FlowKey {
+    let later = flags & 0x1fff != 0;
+    let carried = carried(head[9], claim.packet, at + head_len, later);
+    let key = v4_key(head, &carried);
+    headers(below, at, &claim, key, fragment, carried)
+}
+
+/// The length of an IPv4 header, unless it is none.
+#[inline(always)]
+fn v4_length(head: &[u8; 20]) -> Option<usize> {
+    let length = usize::from(head[0] & 0x0f) * 4;
+    (head[0] >> 4 == 4 && length >= head.len()).then_some(length)
+}
+
+#[inline(always)]
+fn v4_total(head: &[u8; 20]) -> usize {
+    usize::from(u16::from_be_bytes([head[2], head[3]]))
+}
+
+#[inline(always)]
+fn v4_key(head: &[u8; 20], carried: &Carried) -> FlowKey {
+    FlowKey {
         src: padded([head[12], head[13], head[14], head[15]]),
         dst: padded([head[16], head[17], head[18], head[19]]),
         version: 4,
         proto: head[9],
         sport: carried.sport,
         dport: carried.dport,
-    };
-    headers(below, at, &claim, key, fragment, carried)
+    }
 }
 
-/// Reads an IPv6 header at `at` and goes on to what it carries.
+/// Reads an IPv6 header at `at` and goes on to what it carries; see [`v4`] for why in two ways.
 #[inline(always)]
 pub(super) fn v6(below: &Below, frame: &[u8], at: usize) -> Headers {
+    if let Some(head) = field::<40>(frame, at)
+        && head[0] >> 4 == 6
+    {
+        let claim = Claim::of(frame, at, v6_total(head));
+        let carried = transport::common(head[6], claim.packet, at + head.len());
+        if let Some(carried) = carried {
+            let key = v6_key(head, head[6], &carried);
+            return headers(below, at, &claim, key, None, carried);
+        }
+    }
+    v6_any(below, frame, at)
+}
+
+/// Any IPv6 packet.
+#[inline(never)]
+pub(super) fn v6_any(below: &Below, frame: &[u8], at: usize) -> Headers {
     let Some(head) = field::<40>(frame, at) else {
         return below.cut(frame);
     };
-    let [version, _, _, _, p0, p1, next, _, addresses @ ..] = head;
-    if version >> 4 != 6 {
+    if head[0] >> 4 != 6 {
         return below.stop(frame);
     }
-    // A length of zero stands for "see the jumbo option", or a packet caught before segmentation.
-    let total = match u16::from_be_bytes([*p0, *p1]) {
+    let claim = Claim::of(frame, at, v6_total(head));
+    let (start, next) = (at + head.len(), head[6]);
+    let (proto, fragment, carried) = match extension::length(next, 0) {
+        None => (next, None, carried(next, claim.packet, start, false)),
+        Some(_) => extensions(next, claim.packet, start),
+    };
+    let key = v6_key(head, proto, &carried);
+    headers(below, at, &claim, key, fragment, carried)
+}
+
+/// Bytes of the whole packet. A length of zero stands for "see the jumbo option", or a packet caught before segmentation.
+#[inline(always)]
+fn v6_total(head: &[u8; 40]) -> usize {
+    match u16::from_be_bytes([head[4], head[5]]) {
         0 => 0,
         n => usize::from(n) + head.len(),
-    };
-    let claim = Claim::of(frame, at, total);
-    let start = at + head.len();
-    let (proto, fragment, carried) = match extension::length(*next, 0) {
-        None => (*next, None, carried(*next, claim.packet, start, false)),
-        Some(_) => extensions(*next, claim.packet, start),
-    };
-    let ([src, dst], _) = addresses.as_chunks::<16>() else {
-        return below.stop(frame);
-    };
-    let key = FlowKey {
-        src: *src,
-        dst: *dst,
+    }
+}
+
+#[inline(always)]
+fn v6_key(head: &[u8; 40], proto: u8, carried: &Carried) -> FlowKey {
+    let [_, _, _, _, _, _, _, _, addresses @ ..] = head;
+    let (src, dst) = addresses.split_at(16);
+    FlowKey {
+        src: src.try_into().unwrap_or_default(),
+        dst: dst.try_into().unwrap_or_default(),
         version: 6,
         proto,
         sport: carried.sport,
         dport: carried.dport,
-    };
-    headers(below, at, &claim, key, fragment, carried)
+    }
 }
 
 #[inline(always)]
@@ -177,7 +223,6 @@ impl<'a> Claim<'a> {
 }
 
 /// Reads what begins at `at`, unless it is a later piece of it.
-#[inline(always)]
 fn carried(proto: u8, packet: &[u8], at: usize, later: bool) -> Carried {
     // Offsets have 16 bits, which only a chain of giant IPv6 extension headers can exceed.
     if at > packet.len().min(usize::from(u16::MAX)) {
@@ -194,7 +239,6 @@ fn carried(proto: u8, packet: &[u8], at: usize, later: bool) -> Carried {
 
 /// Follows IPv6 extension headers from the first, which is of kind `kind` and at `at`. Gives the kind of
 /// the last header that was announced, fragmentation, and what is carried.
-#[inline(never)]
 fn extensions(mut kind: u8, packet: &[u8], mut at: usize) -> (u8, Option<Fragment>, Carried) {
     let mut found: Option<Fragment> = None;
     for _ in 0..extension::MOST {

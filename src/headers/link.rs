@@ -23,6 +23,23 @@ pub(super) fn ethernet(below: Below, frame: &[u8], at: usize) -> Headers {
     }
 }
 
+/// [`ethernet`] of a whole frame. Nothing but IP directly behind the link header needs a [`Below`] in memory.
+#[inline(always)]
+pub(super) fn outermost(frame: &[u8]) -> Headers {
+    const IPV4: Below = Below::DIRECTLY.named(ether::IPV4);
+    const IPV6: Below = Below::DIRECTLY.named(ether::IPV6);
+    match be16(frame, 12) {
+        Some(ether::IPV4) => ip::v4(&IPV4, frame, 14),
+        Some(ether::IPV6) => ip::v6(&IPV6, frame, 14),
+        _ => outermost_rarer(frame),
+    }
+}
+
+#[inline(never)]
+fn outermost_rarer(frame: &[u8]) -> Headers {
+    ethernet(Below::default(), frame, 0)
+}
+
 /// Reads what an EtherType announces at `at`, through any VLAN tags.
 #[inline(never)]
 pub(super) fn typed(mut below: Below, frame: &[u8], mut kind: u16, mut at: usize) -> Headers {
@@ -43,8 +60,8 @@ pub(super) fn typed(mut below: Below, frame: &[u8], mut kind: u16, mut at: usize
     }
     let below = below.named(kind);
     match kind {
-        ether::IPV4 => ip::v4_behind(&below, frame, at),
-        ether::IPV6 => ip::v6_behind(&below, frame, at),
+        ether::IPV4 => ip::v4_any(&below, frame, at),
+        ether::IPV6 => ip::v6_any(&below, frame, at),
         ether::ARP | ether::RARP => arp(&below, frame, at),
         ether::MPLS | ether::MPLS_UPSTREAM => mpls(below, frame, at),
         ether::PPPOE => pppoe(&below, frame, at),
@@ -102,8 +119,8 @@ fn mpls(mut below: Below, frame: &[u8], mut at: usize) -> Headers {
 
 fn below_labels(below: Below, frame: &[u8], at: usize) -> Headers {
     match frame.get(at).map(|first| first >> 4) {
-        Some(4) => ip::v4_behind(&below, frame, at),
-        Some(6) => ip::v6_behind(&below, frame, at),
+        Some(4) => ip::v4_any(&below, frame, at),
+        Some(6) => ip::v6_any(&below, frame, at),
         Some(_) => pseudo_wire(below, frame, at),
         None => below.cut(frame),
     }
@@ -149,10 +166,10 @@ fn pppoe(below: &Below, frame: &[u8], at: usize) -> Headers {
 /// A PPP protocol number, which one byte may hold (RFC 1661: the last byte is odd, the others even).
 pub(super) fn ppp(below: &Below, frame: &[u8], at: usize) -> Headers {
     match field::<2>(frame, at) {
-        Some([0x00, 0x21]) => ip::v4_behind(below, frame, at + 2),
-        Some([0x00, 0x57]) => ip::v6_behind(below, frame, at + 2),
-        Some([0x21, _]) => ip::v4_behind(below, frame, at + 1),
-        Some([0x57, _]) => ip::v6_behind(below, frame, at + 1),
+        Some([0x00, 0x21]) => ip::v4_any(below, frame, at + 2),
+        Some([0x00, 0x57]) => ip::v6_any(below, frame, at + 2),
+        Some([0x21, _]) => ip::v4_any(below, frame, at + 1),
+        Some([0x57, _]) => ip::v6_any(below, frame, at + 1),
         Some(_) => below.stop(frame),
         None => below.cut(frame),
     }

@@ -17,7 +17,6 @@ mod other;
 mod tests;
 mod transport;
 
-use facts::Below;
 pub use facts::{FlowKey, Fragment, Headers, Icmp, Labels, Layer, Vlans};
 pub use other::Link;
 
@@ -69,7 +68,7 @@ pub mod proto {
 
 /// Walks over an Ethernet frame.
 pub fn walk(frame: &[u8]) -> Headers {
-    link::ethernet(Below::default(), frame, 0)
+    link::outermost(frame)
 }
 
 /// Walks over a bare IPv4 or IPv6 packet.

@@ -51,8 +51,8 @@ pub(super) fn walk(link: Link, frame: &[u8]) -> Headers {
 
 fn by_version(below: &Below, frame: &[u8], at: usize) -> Headers {
     match frame.get(at).map(|first| first >> 4) {
-        Some(4) => ip::v4_behind(below, frame, at),
-        Some(6) => ip::v6_behind(below, frame, at),
+        Some(4) => ip::v4_any(below, frame, at),
+        Some(6) => ip::v6_any(below, frame, at),
         Some(_) => below.stop(frame),
         None => below.cut(frame),
     }

@@ -12,7 +12,7 @@ mod ports;
 mod reason;
 
 pub use batch::{Batch, Datagram, LENT, Packet};
-pub use ledger::{Ledger, Tally};
+pub use ledger::{Judged, Ledger, Tally};
 pub use peer::{Endpoint, Peer, Vni};
 pub use ports::Ports;
 pub use reason::{DropReason, FilterReason};

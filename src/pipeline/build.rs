@@ -15,7 +15,7 @@ use crate::session::{self, Keep, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
-use crate::source::{Source, packet, udp};
+use crate::source::{Source, packet, udp, xdp};
 use crate::sys::affinity;
 use crate::units::Size;
 use crate::worker::{self, Work, Worker};
@@ -29,6 +29,12 @@ pub enum Error {
     /// A packet ring.
     #[error(transparent)]
     Packet(#[from] packet::Error),
+    /// AF_XDP.
+    #[error(transparent)]
+    Xdp(#[from] xdp::Error),
+    /// The sockets beside AF_XDP.
+    #[error("cannot read the sockets beside AF_XDP: {0}")]
+    Companion(#[source] std::io::Error),
     /// The sessions; normally found when the configuration was loaded.
     #[error("the sessions do not compile: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Sessions(Vec<session::Error>),

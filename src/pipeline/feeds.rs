@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::pipeline::{Error, Layout};
+use crate::source::xdp::{self, Allow};
 use crate::source::{Facts, Kind, Source, packet, udp};
 
 /// What became of `auto`.
@@ -51,47 +52,74 @@ pub(super) fn open(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
     Ok(feeds)
 }
 
-/// The fastest kind that can be had. Sockets come last: they need nothing but the port, and so an error of theirs is an error.
+/// The fastest kind that can be had. AF_XDP only in the driver: behind it, it is no faster than a packet ring. Sockets come last: they
+/// need nothing but the port, and so an error of theirs is an error.
 fn choose(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
-    let mut refused = Vec::new();
-    for kind in [Kind::Packet] {
-        match of_kind(kind, config, layout) {
-            Ok(mut feeds) => {
-                feeds.choice = Choice {
-                    is_auto: true,
-                    refused,
-                };
-                return Ok(feeds);
-            }
-            Err(error) => refused.push((kind, error.to_string())),
-        }
-    }
-    let mut feeds = of_kind(Kind::Udp, config, layout)?;
-    feeds.choice = Choice {
-        is_auto: true,
-        refused,
+    let native = Allow {
+        generic: false,
+        ..Allow::default()
     };
-    Ok(feeds)
-}
-
-fn of_kind(kind: Kind, config: &Config, layout: &Layout) -> Result<Feeds, Error> {
-    let mut feeds = Feeds::none();
-    match kind {
-        Kind::Packet => {
-            for packet in packet::open(&config.source, layout.receivers)? {
-                let facts = packet.facts();
-                feeds.add(Box::new(packet), facts);
-            }
-        }
-        Kind::Udp | Kind::Xdp | Kind::Auto => {
-            for address in &config.source.listen {
-                for udp in udp::bind(*address, layout.receivers, &config.source)? {
-                    let facts = udp.facts();
-                    feeds.add(Box::new(udp), facts);
+    let mut refused = Vec::new();
+    let feeds = match with_xdp(config, layout, native) {
+        Ok(feeds) => feeds,
+        Err(error) => {
+            refused.push((Kind::Xdp, error.to_string()));
+            match with_rings(config, layout) {
+                Ok(feeds) => feeds,
+                Err(error) => {
+                    refused.push((Kind::Packet, error.to_string()));
+                    with_sockets(config, layout)?
                 }
             }
         }
+    };
+    let is_auto = true;
+    Ok(Feeds {
+        choice: Choice { is_auto, refused },
+        ..feeds
+    })
+}
+
+fn of_kind(kind: Kind, config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+    match kind {
+        Kind::Udp => with_sockets(config, layout),
+        Kind::Packet => with_rings(config, layout),
+        Kind::Xdp => with_xdp(config, layout, Allow::default()),
+        Kind::Auto => choose(config, layout),
     }
+}
+
+fn with_sockets(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+    let mut feeds = Feeds::none();
+    for address in &config.source.listen {
+        for udp in udp::bind(*address, layout.receivers, &config.source)? {
+            let facts = udp.facts();
+            feeds.add(Box::new(udp), facts);
+        }
+    }
+    Ok(feeds)
+}
+
+fn with_rings(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+    let mut feeds = Feeds::none();
+    for packet in packet::open(&config.source, layout.receivers)? {
+        let facts = packet.facts();
+        feeds.add(Box::new(packet), facts);
+    }
+    Ok(feeds)
+}
+
+/// The first receiver has the companions too: what comes to them is little.
+fn with_xdp(config: &Config, layout: &Layout, allow: Allow) -> Result<Feeds, Error> {
+    let mut companions = xdp::companions(&config.source)?;
+    let beside: Vec<_> = companions.iter().map(udp::Udp::facts).collect();
+    let mut feeds = Feeds::none();
+    for queues in xdp::open(&config.source, layout.receivers, allow)? {
+        let facts = queues.facts();
+        let whole = xdp::Whole::new(queues, std::mem::take(&mut companions));
+        feeds.add(Box::new(whole.map_err(Error::Companion)?), facts);
+    }
+    feeds.facts.extend(beside);
     Ok(feeds)
 }
 

@@ -35,14 +35,19 @@ impl Learner {
         };
         let known = peer.eni_mac();
         let is_eni = |mac: u64| self.macs.contains(&mac) || known == Some(mac);
-        match (is_eni(src), is_eni(dst)) {
-            (true, false) => Direction::Egress,
-            (false, true) => Direction::Ingress,
+        let (egress, ingress) = (is_eni(src), is_eni(dst));
+        if egress == ingress {
             // both ends of one ENI's hairpin, or neither known: the addresses decide
-            _ => self.learn(peer, src, dst, headers),
+            return self.learn(peer, src, dst, headers);
+        }
+        if egress {
+            Direction::Egress
+        } else {
+            Direction::Ingress
         }
     }
 
+    #[cold]
     fn learn(&self, peer: &Peer, src: u64, dst: u64, headers: &Headers) -> Direction {
         let direction = self.by_address(peer, headers);
         if peer.eni_mac().is_none() && self.macs.is_empty() {
@@ -71,9 +76,10 @@ impl Learner {
 /// Destination and source MAC address, in the low 48 bits each.
 fn macs(frame: &[u8]) -> Option<(u64, u64)> {
     let twelve: &[u8; 12] = frame.first_chunk()?;
-    let bits = |bytes: &[u8]| bytes.iter().fold(0, |bits, b| bits << 8 | u64::from(*b));
-    let (dst, src) = twelve.split_at(6);
-    Some((bits(dst), bits(src)))
+    let (first, last) = (twelve.first_chunk::<8>()?, twelve.last_chunk::<8>()?);
+    let dst = u64::from_be_bytes(*first) >> 16;
+    let src = u64::from_be_bytes(*last) & 0xffff_ffff_ffff;
+    Some((dst, src))
 }
 
 #[cfg(test)]

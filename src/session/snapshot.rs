@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::filter::Filter;
+use crate::filter::{self, Filter};
 use crate::metrics::Counter;
 use crate::packet::Vni;
 use crate::session::table::Keep;
@@ -80,8 +80,9 @@ impl Snapshot {
         let mut errors = names(configs);
         errors.extend(overlaps(configs));
         let mut filters = Vec::new();
+        let mut compiler = Compiler::default();
         for (index, config) in configs.iter().enumerate() {
-            match filter(config, base) {
+            match compiler.filter(config, base) {
                 Ok(filter) => filters.push(filter),
                 Err(problems) => errors.extend(problems.into_iter().map(|problem| Error {
                     index,
@@ -121,11 +122,24 @@ impl Snapshot {
     }
 }
 
-fn filter(config: &Config, base: &Path) -> Result<Filter, Vec<String>> {
-    let Some(filter) = &config.filter else {
-        return Ok(Filter::default());
-    };
-    Filter::compile(filter, base).map_err(|e| e.iter().map(ToString::to_string).collect())
+/// Compiles filters. Sessions whose filters read the same share one, which then stays in the cache.
+#[derive(Default)]
+struct Compiler(HashMap<String, Filter>);
+
+impl Compiler {
+    fn filter(&mut self, config: &Config, base: &Path) -> Result<Filter, Vec<String>> {
+        let Some(filter) = &config.filter else {
+            return Ok(Filter::default());
+        };
+        let text = format!("{filter:?}");
+        if let Some(known) = self.0.get(&text) {
+            return Ok(known.clone());
+        }
+        let errors = |e: Vec<filter::Error>| e.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let compiled = Filter::compile(filter, base).map_err(errors)?;
+        self.0.insert(text, compiled.clone());
+        Ok(compiled)
+    }
 }
 
 fn claim(config: &Config, filter: Filter, defaults: &Settings, keep: &mut Keep) -> Claim {

@@ -220,6 +220,17 @@ impl Udp {
         Arc::clone(&self.facts)
     }
 
+    /// From now on a call takes what is there and waits for nothing: somebody else does.
+    pub(super) fn never_wait(&mut self) -> std::io::Result<()> {
+        self.nap = Duration::ZERO;
+        self.socket.set_nonblocking(true)
+    }
+
+    /// Its socket, for somebody else to wait for.
+    pub(super) fn descriptor(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
     /// Follows the kernel's drop count. It is cumulative and wraps; one that came with a datagram may be older
     /// than one read from `SO_MEMINFO`, and then says nothing new.
     fn note_drops(&mut self, drops: u32) {

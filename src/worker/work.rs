@@ -37,6 +37,8 @@ pub struct Counters {
 pub struct Work {
     id: usize,
     seats: Seats,
+    /// Where the packets of the batch at hand sit.
+    places: Vec<u32>,
     sink: Box<dyn Sink>,
     counters: Arc<Counters>,
     /// The order of each receiver, as last told.
@@ -66,6 +68,7 @@ impl Work {
         Self {
             id,
             seats,
+            places: Vec::new(),
             sink,
             counters: Arc::default(),
             orders: vec![0; receivers],
@@ -88,9 +91,15 @@ impl Work {
         self.seats.refresh();
         let watermark = self.watermark();
         let mut truncated = 0;
-        for packet in batch.packets_of(self.id) {
-            truncated += u64::from(self.one(batch, packet, watermark));
+        // all are placed before the first is looked at: their look-ups do not wait for each other
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        places.extend(batch.packets_of(self.id).map(|p| self.seats.place(p)));
+        self.seats.look();
+        for (packet, place) in batch.packets_of(self.id).zip(&places) {
+            truncated += u64::from(self.one(batch, packet, *place, watermark));
         }
+        self.places = places;
         let packets = batch.lot_len(self.id);
         self.counters.packets.add(packets as u64);
         self.counters.batches.add(1);
@@ -101,8 +110,8 @@ impl Work {
     }
 
     /// One packet, from its headers into the sink; whether it was longer on the wire than what came.
-    fn one(&mut self, batch: &Batch, packet: &Packet, watermark: u64) -> bool {
-        let Some(seat) = self.seats.seat(packet) else {
+    fn one(&mut self, batch: &Batch, packet: &Packet, place: u32, watermark: u64) -> bool {
+        let Some(seat) = self.seats.at(place) else {
             return false;
         };
         let frame = batch.frame(packet);
@@ -122,7 +131,7 @@ impl Work {
             kept = keep(seat, frame, origlen, packet, sink);
         }
         if let Err(reason) = kept {
-            seat.tally.drop(reason);
+            seat.drop(reason);
         }
         origlen as usize > frame.len()
     }
@@ -156,12 +165,12 @@ impl Work {
 
 /// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
 fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
-    seat.tally.receive(packet.datagram_len as usize);
+    seat.receive(packet.datagram_len);
     let headers = headers::walk(frame);
     let origlen = headers.wire_len.max(packet.len.saturating_add(packet.cut));
     let rejected = reject(seat, frame, &headers, origlen);
     if let Some(reason) = rejected {
-        seat.tally.filter(reason);
+        seat.filter(reason);
     }
     rejected.is_none().then_some(origlen)
 }
@@ -181,11 +190,8 @@ fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Op
         Direction::Unknown
     };
     let verdict = session.filter.judge(frame, headers, wire_len, direction);
-    if let Some(hits) = verdict
-        .rule
-        .and_then(|r| seat.rule_hits.get_mut(r as usize))
-    {
-        *hits += 1;
+    if let Some(rule) = verdict.rule {
+        seat.hit(rule);
     }
     verdict.reject
 }

@@ -18,6 +18,7 @@ mod error;
 mod program;
 mod receive;
 mod times;
+mod whole;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use crate::sys::xsk::{HEADROOM, Options, Xsk};
 pub use error::{Error, Reason};
 use program::{Steering, Task};
 pub use receive::Xdp;
+pub use whole::Whole;
 
 /// Ethernet, and two VLAN tags.
 const LINK: u32 = 14 + 8;

@@ -7,6 +7,7 @@
 //! packet may wait, and a full batch is followed by the next at once. Under load that is no system call at all but the nap;
 //! idle, it sleeps in poll(2).
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct Xdp {
     times: Times,
     facts: Arc<Facts>,
     poll: Poll,
+    /// Others to be woken for.
+    others: Vec<OwnedFd>,
     nap: Duration,
     last_len: usize,
     /// Naps that the last crowd is still worth.
@@ -106,6 +109,7 @@ impl Xdp {
             times: Times::new(clock).map_err(Reason::Clock)?,
             facts: Arc::new(facts),
             poll: Poll::default(),
+            others: Vec::new(),
             nap: NAP.min(config.latency.0 / 2),
             last_len: 0,
             naps: 0,
@@ -118,6 +122,11 @@ impl Xdp {
     /// What is known of the queues; stays readable while a receiver owns the source.
     pub fn facts(&self) -> Arc<Facts> {
         Arc::clone(&self.facts)
+    }
+
+    /// A call that waits for packets ends early when `other` has something to read.
+    pub(super) fn wake_for(&mut self, other: OwnedFd) {
+        self.others.push(other);
     }
 
     fn rest(&mut self) {
@@ -203,7 +212,7 @@ impl Source for Xdp {
             return Ok(Received::Some);
         }
         let wait = if self.stopping.is_some() { 1 } else { WAIT };
-        xsk::wait(&self.sockets, &mut self.poll, wait)?;
+        xsk::wait(&self.sockets, &self.others, &mut self.poll, wait)?;
         if self.take(batch) {
             return Ok(Received::Some);
         }

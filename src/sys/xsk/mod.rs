@@ -283,7 +283,7 @@ impl Xsk {
         self.received.release();
         self.fill.submit();
         if self.fill.needs_wakeup() {
-            let _ = ready(&mut [self.pollfd()], 0);
+            let _ = ready(&mut [to_read(self.as_fd())], 0);
         }
     }
 
@@ -326,14 +326,6 @@ impl Xsk {
             fill_empty: s.rx_fill_ring_empty_descs,
         })
     }
-
-    fn pollfd(&self) -> libc::pollfd {
-        libc::pollfd {
-            fd: self.socket.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        }
-    }
 }
 
 impl AsFd for Xsk {
@@ -342,13 +334,21 @@ impl AsFd for Xsk {
     }
 }
 
-/// Waits until one of the sockets has a packet, at most as many milliseconds. A signal ends it early.
+/// Waits until one of the sockets has a packet, or one of the `others` something to read, at most as many milliseconds. A signal
+/// ends it early.
 ///
 /// # Errors
 /// Those of poll(2), but for EINTR.
-pub fn wait(sockets: &[Xsk], fds: &mut Poll, milliseconds: i32) -> io::Result<()> {
+pub fn wait(
+    sockets: &[Xsk],
+    others: &[OwnedFd],
+    fds: &mut Poll,
+    milliseconds: i32,
+) -> io::Result<()> {
     fds.0.clear();
-    fds.0.extend(sockets.iter().map(Xsk::pollfd));
+    fds.0.extend(sockets.iter().map(|s| to_read(s.as_fd())));
+    fds.0
+        .extend(others.iter().map(|other| to_read(other.as_fd())));
     match ready(&mut fds.0, milliseconds) {
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
         other => other,
@@ -362,6 +362,14 @@ pub struct Poll(Vec<libc::pollfd>);
 impl std::fmt::Debug for Poll {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Poll").field(&self.0.len()).finish()
+    }
+}
+
+fn to_read(fd: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
     }
 }
 
