@@ -244,10 +244,11 @@ pub fn priority_tags_are_looked_through(scene: Scene) {
 }
 
 /// Those that read an interface need no interface for each VLAN.
-pub fn vlan_tags_are_looked_through(scene: Scene) {
-    let double: &[u16] = &[0x88A8, 9, 0x8100, 7];
-    tagged(
-        &scene,
-        &[&[], &[0x8100, 5], double, &[0x8100, 9, 0x8100, 7]],
-    );
+pub fn a_vlan_tag_is_looked_through(scene: Scene) {
+    tagged(&scene, &[&[], &[0x8100, 5]]);
+}
+
+/// A tag in a tag, of either kind.
+pub fn two_vlan_tags_are_looked_through(scene: Scene) {
+    tagged(&scene, &[&[0x88A8, 9, 0x8100, 7], &[0x8100, 9, 0x8100, 7]]);
 }

@@ -58,6 +58,7 @@ macro_rules! every_claim_for {
             neighbours::a_conversation_through_the_same_interface_goes_on,
             neighbours::nobody_is_told_that_the_port_is_closed,
             changes::an_interface_that_was_down_is_read_again,
+            changes::an_interface_that_is_down_at_the_start_is_read_when_it_comes_up,
             changes::a_card_without_receive_times_is_told,
             changes::status_and_metrics_tell_the_kind,
         })*
@@ -68,7 +69,8 @@ every_claim_for! { udp packet }
 
 mod taps {
     suite! { packet:
-        bytes::vlan_tags_are_looked_through,
+        bytes::a_vlan_tag_is_looked_through,
+        bytes::two_vlan_tags_are_looked_through,
         changes::a_removed_interface_is_named,
     }
 }

@@ -71,6 +71,8 @@ fn a_ring_works_beside_a_kernel_vxlan_device() {
     let mut sensor = scene.start(&net);
     let mode = sensor.status()["source"]["mode"].to_string();
     assert!(mode.contains("left to others"), "{mode}");
+    let log = sensor.log();
+    assert!(log.contains("gro off"), "what joins packets is told: {log}");
     let sent = send(&net, SENSOR, "--vni 9 --count 300 --rate 3000 --size 400");
     sensor.wait_received(sent);
     let received = net.run("b", &["cat", "/sys/class/net/vx0/statistics/rx_packets"]);

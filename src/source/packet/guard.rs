@@ -68,7 +68,8 @@ fn drops(listen: &[SocketAddr], interfaces: &[Interface]) -> Vec<IngressDrop> {
 
 fn reserve(address: SocketAddr) -> Option<Socket> {
     let taken = take(address).inspect_err(|error| {
-        tracing::warn!(%address, %error, "Could not take the port for the packet ring: somebody else listens there and gets the mirrored packets too.");
+        tracing::warn!(%address, %error, "Could not take the port for the packet ring: somebody else listens there and gets the mirrored packets too. \
+            For a kernel vxlan device the system joins TCP segments before the ring sees them: `ethtool -K DEV gro off` keeps packets as they were.");
     });
     taken.ok()
 }

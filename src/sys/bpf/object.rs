@@ -164,9 +164,20 @@ impl Map {
     /// # Errors
     /// ENOENT, and those of bpf(2).
     pub fn remove(&self, key: u32) -> Result<(), Error> {
-        let mut unused = vec![0; self.value_size as usize];
-        let removed = self.element(MAP_DELETE_ELEM, key, &mut unused);
-        removed.map_err(|e| Error::new("take a socket out of the BPF map", e))
+        let mut attributes = Element {
+            map: self.descriptor.as_raw_fd().cast_unsigned(),
+            pad: 0,
+            key: (&raw const key) as u64,
+            // the kernel wants zeros in all that a command has no use for
+            value: 0,
+            flags: 0,
+        };
+        // SAFETY: bpf(2): "key" points to memory of the size that the map was made with: 4 bytes for every map made here. It
+        // outlives the call.
+        let removed = unsafe { bpf(MAP_DELETE_ELEM, &mut attributes) };
+        removed
+            .map(drop)
+            .map_err(|e| Error::new("take a socket out of the BPF map", e))
     }
 
     /// Reads the value of a key.
