@@ -1,7 +1,8 @@
 # make demo     set up, build, and see it work on this machine's loopback
 # make test     set up and run every test
 # make lint     formatting, clippy, documentation
-# make bench    the benchmarks
+# make bench    the benchmarks of each stage
+# make bench-peers   the sensor and replay against other programs: root, about fifteen minutes
 # make fuzz     every fuzz target for FUZZ_SECONDS each
 # make install  program, unit, user, folders, kernel settings, configuration (DESTDIR, PREFIX, SYSCONFDIR)
 
@@ -18,7 +19,7 @@ SHARE = $(PREFIX)/share
 CONFIG = $(SYSCONFDIR)/mirrortap/mirrortap.toml
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: all build demo test lint setup setup-build bench fuzz install uninstall clean
+.PHONY: all build demo test lint setup setup-build bench bench-peers fuzz install uninstall clean
 
 all: build
 
@@ -46,6 +47,10 @@ setup-build:
 
 bench: setup-build
 	$(CARGO) bench
+
+bench-peers: build
+	benches/peers/offline.py
+	benches/peers/live.py
 
 fuzz:
 	@scripts/setup.sh fuzz

@@ -79,6 +79,35 @@ fn a_mistake_in_the_unit_would_be_found() {
     );
 }
 
+/// Pieces of a unit that the deployment page tells to put into an override.
+fn overrides() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/deploy-aws.md");
+    let page = fs::read_to_string(page).unwrap();
+    let blocks = page.split("```ini\n").skip(1);
+    blocks
+        .map(|b| b.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_overrides_of_the_deployment_page() {
+    let overrides = overrides();
+    assert_eq!(overrides.len(), 2, "one for packet, one for xdp");
+    for more in overrides {
+        let folder = tempfile::tempdir().unwrap();
+        let path = unit(folder.path());
+        let whole = fs::read_to_string(&path).unwrap() + &more;
+        fs::write(&path, whole).unwrap();
+        let mut verify = tool("systemd-analyze");
+        let out = verify.arg("verify").arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(
+            out.status.success() && !said.contains("mirrortap"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn the_unit_is_exposed_to_little() {
     let folder = tempfile::tempdir().unwrap();

@@ -101,12 +101,12 @@ fn front(options: &Options) -> Result<Vec<Cost>, Error> {
             "filling batches from memory: descriptors, no bytes",
         ),
         cost("decap", unwrapping, "VXLAN off"),
+        cost("work", working, "headers, session, filter, ledger"),
         cost(
             "deal",
             dealing,
             "headers and hash of the flow, with more than one worker",
         ),
-        cost("work", working, "headers, session, filter, ledger"),
     ])
 }
 

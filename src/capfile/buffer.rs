@@ -40,6 +40,7 @@ impl Buffer {
     }
 
     /// What is in the window.
+    #[inline]
     pub(super) fn window(&self) -> &[u8] {
         self.bytes.get(self.from..self.to).unwrap_or_default()
     }
@@ -62,6 +63,7 @@ impl Buffer {
     }
 
     /// Moves the window past `n` bytes of it.
+    #[inline]
     pub(super) fn consume(&mut self, n: usize) {
         let n = n.min(self.to - self.from);
         self.from += n;

@@ -1,12 +1,12 @@
 //! Classic pcap: nanosecond or microsecond, either byte order, and the "modified" variant of
 //! A. Kuznetzov, whose record headers are eight bytes longer.
 //!
-//! Crate `pcap-file` takes header and records apart; bounds, versions and the variant are added here.
+//! Crate `pcap-file` takes the file header apart; records, which are four numbers and bytes, are read here.
 
 use std::borrow::Cow;
 
 use pcap_file::Endianness;
-use pcap_file::pcap::{PcapParseError, PcapParser, PcapTsResolution, RawPcapPacket};
+use pcap_file::pcap::{PcapParseError, PcapParser, PcapTsResolution};
 
 use crate::capfile::buffer::Buffer;
 use crate::capfile::reader::{Frame, Refusal, Step};
@@ -58,40 +58,33 @@ impl Classic {
 
     /// The next record.
     pub(super) fn step(&self, buffer: &mut Buffer) -> Step {
+        match self.at_hand(buffer.window()) {
+            Some(frame) => Step::Frame(frame),
+            None => self.next(buffer),
+        }
+    }
+
+    /// The next record if the window holds all of it, which is how it is but for one record in hundreds.
+    #[inline]
+    fn at_hand(&self, window: &[u8]) -> Option<Frame> {
+        let head = Head::read(window.first_chunk()?, self.parser.header().endianness);
+        let frame = self.placed(head);
+        (frame.len <= MAX_FRAME && frame.total <= window.len()).then_some(frame)
+    }
+
+    /// The next record, with what can be wrong with it.
+    fn next(&self, buffer: &mut Buffer) -> Step {
         if !buffer.fill(1) {
             return Step::End;
         }
         if !buffer.fill(RECORD_HEADER) {
             return Step::Cut("the file ends within a record header".to_owned());
         }
-        match self.parser.next_raw_packet(buffer.window()) {
-            Ok((_, raw)) => {
-                let head = Head::of(&raw);
-                self.frame(buffer, head)
-            }
-            // The parser wants more; how much more stands in the record header, which is there.
-            Err(_) => match self.head(buffer.window()) {
-                Some(head) => self.frame(buffer, head),
-                None => Step::Broken("a record header can't be read".to_owned()),
-            },
-        }
-    }
-
-    /// The header of a record whose bytes are not all there yet, read as one without any.
-    fn head(&self, window: &[u8]) -> Option<Head> {
-        let mut bytes = [0; RECORD_HEADER];
-        bytes.copy_from_slice(window.get(..RECORD_HEADER)?);
-        let claimed = bytes.get(8..12)?.try_into().ok()?;
-        bytes.get_mut(8..12)?.fill(0);
-        let (_, raw) = self.parser.next_raw_packet(&bytes).ok()?;
-        let caplen = match self.parser.header().endianness {
-            Endianness::Big => u32::from_be_bytes(claimed),
-            Endianness::Little => u32::from_le_bytes(claimed),
+        let Some(bytes) = buffer.window().first_chunk() else {
+            return Step::Broken("a record header can't be read".to_owned());
         };
-        Some(Head {
-            caplen,
-            ..Head::of(&raw)
-        })
+        let head = Head::read(bytes, self.parser.header().endianness);
+        self.frame(buffer, head)
     }
 
     fn frame(&self, buffer: &mut Buffer, head: Head) -> Step {
@@ -108,7 +101,14 @@ impl Classic {
                 "the file ends within a record: {here} of {len} bytes are there"
             ));
         }
-        Step::Frame(Frame {
+        Step::Frame(self.placed(head))
+    }
+
+    #[inline]
+    fn placed(&self, head: Head) -> Frame {
+        let start = RECORD_HEADER + if self.modified { MODIFIED_EXTRA } else { 0 };
+        let len = head.caplen as usize;
+        Frame {
             time: self.time(head),
             origlen: head.origlen,
             link: self.link,
@@ -116,7 +116,7 @@ impl Classic {
             start,
             len,
             total: start + len,
-        })
+        }
     }
 
     /// A fraction of more than a second is carried over, as Wireshark does.
@@ -140,12 +140,19 @@ struct Head {
 }
 
 impl Head {
-    fn of(raw: &RawPcapPacket<'_>) -> Self {
+    #[inline]
+    fn read(bytes: &[u8; RECORD_HEADER], endianness: Endianness) -> Self {
+        let (words, _) = bytes.as_chunks();
+        let word = |i: usize| words.get(i).copied().unwrap_or_default();
+        let number = |i| match endianness {
+            Endianness::Big => u32::from_be_bytes(word(i)),
+            Endianness::Little => u32::from_le_bytes(word(i)),
+        };
         Self {
-            secs: raw.ts_sec,
-            fraction: raw.ts_frac,
-            caplen: raw.incl_len,
-            origlen: raw.orig_len,
+            secs: number(0),
+            fraction: number(1),
+            caplen: number(2),
+            origlen: number(3),
         }
     }
 }

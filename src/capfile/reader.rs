@@ -148,6 +148,7 @@ impl Reader {
         }
     }
 
+    #[inline]
     fn give(&mut self, frame: &Frame) -> Record<'_> {
         self.pending = frame.total;
         let range = frame.start..frame.start + frame.len;

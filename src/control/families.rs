@@ -2,7 +2,7 @@
 //!
 //! Takes: a [`View`]. Gives: [`FAMILIES`], from which `/metrics` is rendered and with which docs/metrics.md is
 //! compared. Holds: names are `mirrortap_<room>_<noun>_<unit>` (and `_total` for counters); labels come from
-//! closed lists, but for the session's name and the rule's number, which are bounded.
+//! closed lists, but for the session's name and the rule's number, which are bounded, and the source's mode, of which there is one.
 
 use crate::control::kernel::Family as UdpFamily;
 use crate::control::view::{Sample, Value, View, labelled, one};
@@ -71,6 +71,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     gauge("daemon_healthy", "1 while packets can be stored, else 0; what /healthz says.", |v| one(u64::from(v.healthy))),
 
     // source: before the program
+    info("source_kind", "Where packets come from, how, by which clock they are stamped, and whether `auto` chose it.", source_kind),
     gauge("source_receive_buffer_bytes", "Receive buffer per socket that the kernel granted.", |v| {
         one(v.snapshot.source.receive_buffer_bytes)
     }),
@@ -81,6 +82,10 @@ pub(crate) const FAMILIES: &[Family] = &[
         let places = v.snapshot.kernel_dropped.iter();
         places.map(|(place, n)| labelled([("place", (*place).into())], *n)).collect()
     }),
+    counter("source_stray_times_packets", "Packets whose time comes from the other clock than the source's.", |v| {
+        one(v.snapshot.source.stray_times)
+    }),
+    counter("source_tagged_packets", "Packets whose outer VLAN tag the network card took off.", |v| one(v.snapshot.source.tagged)),
     counter("source_namespace_udp_errors", "UDP errors of all sockets of the network namespace together.", udp_errors),
 
     // receiver
@@ -176,6 +181,18 @@ pub(crate) const FAMILIES: &[Family] = &[
         one(u64::from(v.snapshot.config.last_reload_error.is_some()))
     }),
 ];
+
+fn source_kind<'a>(view: &'a View<'a>) -> Vec<Sample<'a>> {
+    let source = &view.snapshot.source;
+    let chosen = if source.chosen { "auto" } else { "configured" };
+    let labels = [
+        ("kind", source.kind.into()),
+        ("mode", source.mode.as_str().into()),
+        ("timestamps", source.timestamps.into()),
+        ("chosen", chosen.into()),
+    ];
+    vec![labelled(labels, 1_u64)]
+}
 
 fn per_thread<'a, T>(
     threads: &[T],

@@ -17,6 +17,7 @@ use crate::sink::{Sink, capture};
 use crate::source::replay::Replay;
 use crate::source::{Source, packet, udp};
 use crate::sys::affinity;
+use crate::units::Size;
 use crate::worker::{self, Work, Worker};
 
 /// Why a pipeline can't start.
@@ -46,6 +47,10 @@ pub enum Error {
         error: std::io::Error,
     },
 }
+
+/// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
+/// memory, which costs as much as the packets do.
+const REPLAY_BUFFER: Size = Size::mebibytes(32);
 
 /// Where kept packets go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,7 +139,9 @@ pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipel
         source: Box::new(source),
         core,
     }];
-    let mut pipeline = start(config, base, layout, feeds, Outlet::Files.live(false))?;
+    let mut config = config.clone();
+    config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
+    let mut pipeline = start(&config, base, layout, feeds, Outlet::Files.live(false))?;
     pipeline.progress = Some(progress);
     Ok(pipeline)
 }

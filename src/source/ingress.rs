@@ -59,7 +59,8 @@ pub enum Error {
 impl From<BpfError> for Error {
     fn from(error: BpfError) -> Self {
         match (error.number(), error.error.kind()) {
-            (Some(libc::EPERM), _) | (_, io::ErrorKind::PermissionDenied) => Self::Forbidden,
+            // with a log it is the verifier who says no
+            (_, io::ErrorKind::PermissionDenied) if error.log.is_empty() => Self::Forbidden,
             // a kernel that does not know the hook, or has no bpf(2) at all
             (Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP), _) if error.log.is_empty() => {
                 Self::OldKernel

@@ -109,6 +109,39 @@ impl<'a> Span<'a> {
 
 /// Finds the UDP datagram, or the fragment, in a record. `origlen` is what the record had on the wire.
 pub(super) fn find(link: LinkType, data: &[u8], origlen: u32) -> Result<Outer<'_>, DropReason> {
+    if let Some(udp) = plain(link, data, origlen) {
+        return Ok(Outer::Datagram(udp));
+    }
+    walk(link, data, origlen)
+}
+
+/// What nearly every mirrored packet looks like: a whole Ethernet frame, untagged, with IPv4 without options, no fragment, UDP, and lengths
+/// that agree. `None` says no more than that the frame has to be walked.
+#[inline]
+fn plain(link: LinkType, data: &[u8], origlen: u32) -> Option<Udp<'_>> {
+    const ETHERNET: usize = 14;
+    const HEADERS: usize = ETHERNET + 20 + 8;
+    let head = data.first_chunk::<HEADERS>()?;
+    let u16_at = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let total = usize::from(u16_at(16));
+    let is_plain = link == LinkType::ETHERNET
+        && origlen as usize == data.len()
+        && u16_at(12) == IPV4
+        && head[14] == 0x45
+        && u16_at(20) & 0x3FFF == 0
+        && head[23] == UDP
+        && total >= HEADERS - ETHERNET
+        && usize::from(u16_at(38)) == total - 20;
+    let payload = data.get(HEADERS..ETHERNET + total).filter(|_| is_plain)?;
+    Some(Udp {
+        source: IpAddr::from([head[26], head[27], head[28], head[29]]),
+        port: u16_at(36),
+        payload,
+        cut: 0,
+    })
+}
+
+fn walk(link: LinkType, data: &[u8], origlen: u32) -> Result<Outer<'_>, DropReason> {
     let span = Span {
         bytes: data,
         cut: origlen.saturating_sub(data.len() as u32),
@@ -328,6 +361,16 @@ mod tests {
     }
 
     #[test]
+    fn an_ordinary_packet_takes_the_short_way() {
+        let frame = [&[2; 12][..], &[8, 0], &packet(b"mirrored")].concat();
+        let udp = plain(LinkType::ETHERNET, &frame, frame.len() as u32);
+        assert_eq!(
+            udp.map(|u| (u.payload, u.port)),
+            Some((&b"mirrored"[..], 4789))
+        );
+    }
+
+    #[test]
     fn lengths_that_contradict_each_other_are_malformed() {
         let good = packet(b"twelve bytes");
         assert_eq!(datagram(&good).map(|u| u.payload), Ok(&b"twelve bytes"[..]));
@@ -384,6 +427,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_and_the_walk_say_the_same(
+            payload in proptest::collection::vec(any::<u8>(), 0..60),
+            padding in 0_usize..8,
+            changes in proptest::collection::vec((12_usize..44, prop_oneof![any::<u8>(), Just(0x45), Just(17), Just(0)]), 0..3),
+            cut in 0_usize..50,
+            more in prop_oneof![Just(0_u32), 0_u32..20],
+        ) {
+            let mut frame = [&[2; 12][..], &[8, 0], &packet(&payload), &vec![0; padding]].concat();
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) { *byte = value; }
+            }
+            frame.truncate(frame.len().saturating_sub(cut.saturating_sub(40)));
+            let origlen = frame.len() as u32 + more;
+            let walked = walk(LinkType::ETHERNET, &frame, origlen);
+            if let Some(udp) = plain(LinkType::ETHERNET, &frame, origlen) {
+                prop_assert_eq!(walked, Ok(Outer::Datagram(udp)));
+            }
+        }
+
         #[test]
         fn no_bytes_make_the_walk_panic_or_give_more_than_there_is(
             link in prop_oneof![Just(1), Just(0), Just(101), Just(108), Just(113), Just(276)],

@@ -39,8 +39,8 @@ impl Set {
             let end = d.start.checked_add(d.len);
             end.is_some_and(|end| end as usize <= bytes.len())
         };
-        let filling = |places: &[_]| places.iter().map(datagram).filter(inside).collect();
-        let fillings = places.chunks(BATCH).map(filling).collect();
+        let all: Vec<Datagram> = places.iter().map(datagram).filter(inside).collect();
+        let fillings = all.chunks(BATCH).map(<[_]>::to_vec).collect();
         Self { bytes, fillings }
     }
 }
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn times_only_grow_within_and_between_batches_until_it_is_stopped() {
-        let mut source = source(600, 0);
+        let mut source = source(512, 0);
         let mut batch = source.new_batch(0);
         let mut last = 0;
         for _ in 0..5 {

@@ -49,19 +49,21 @@ fn on_core(schedstat: &str) -> Duration {
     Duration::from_nanos(first.and_then(|n| n.parse().ok()).unwrap_or(0))
 }
 
-/// CPU time of the calling thread, to the nanosecond.
+/// CPU time of the calling thread, in the kernel or not.
 ///
 /// # Errors
-/// Those of clock_gettime(2); none on Linux.
+/// Those of getrusage(2); none on Linux.
 pub fn this_thread() -> io::Result<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: clock_gettime(2): "The functions clock_gettime() [...] retrieve [...] the time of the specified clock";
-    // it writes to `time`, which is a live timespec.
-    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })?;
-    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    // SAFETY: `rusage` is made of integers, for which all zeros is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: getrusage(2): "The resource usages are returned in the structure pointed to by usage", which is live;
+    // RUSAGE_THREAD returns "resource usage statistics for the calling thread".
+    check(unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) })?;
+    Ok(span(usage.ru_utime) + span(usage.ru_stime))
+}
+
+fn span(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const ALL: [Mode; 6] = [
 /// what the limit is. Both ends can be replaced: by a source in memory, and by a sink that keeps nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Modes:
-  stages   cost of each stage: source, decap, deal, work, join, append, write
+  stages   cost of each stage: source, decap, work, deal, join, append, write
   work     source in memory -> receivers, workers -> nothing kept
   sink     source in memory -> receivers, workers -> capture files
   disk     packets ready to be written -> capture files

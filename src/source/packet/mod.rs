@@ -22,15 +22,18 @@ mod open;
 
 pub use open::{Error, open};
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capfile::LinkType;
 use crate::packet::{Batch, Datagram, DropReason, LENT};
 use crate::source::fragments::{Fragments, Outcome};
+use crate::source::interfaces::Interface;
 use crate::source::outer::{self, Fragment, Outer, Udp};
 use crate::source::watermark::Watermark;
 use crate::source::{Clock, Facts, Received, Source, place};
+use crate::sys::interface;
 use crate::sys::lease::Lease;
 use crate::sys::ring::Ring;
 use crate::time::{self, Monotonic, Timestamp};
@@ -56,7 +59,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Packet {
     ring: Ring,
-    interface: String,
+    interface: Interface,
+    /// Whether the interface was told to be down, and nothing has come since.
+    is_down: bool,
     /// The ports listened on.
     ports: Vec<u16>,
     facts: Arc<Facts>,
@@ -90,6 +95,7 @@ impl Packet {
     fn fill(&mut self, batch: &mut Batch, lease: Lease) {
         let block = lease.bytes(0, 1 << BLOCK_SHIFT);
         let (mut stray_times, mut tagged) = (0, 0);
+        self.is_down = false;
         for frame in Frames::of(block) {
             self.watermark.see(frame.time);
             stray_times += u64::from(frame.is_card_time != (self.facts.clock == Clock::Hardware));
@@ -202,13 +208,19 @@ impl Packet {
             .is_some_and(|at| since(at) > self.retire * 2 + LAST_BLOCK)
     }
 
-    /// A ring whose interface went down goes on when it comes back; one whose interface was removed does not.
-    fn failed(&self, error: std::io::Error) -> std::io::Result<()> {
-        if crate::sys::interface::index(&self.interface).is_err() {
-            let gone = format!("interface {} is gone: {error}", self.interface);
-            return Err(std::io::Error::new(error.kind(), gone));
+    /// Waits for a block. A ring whose interface went down goes on when it comes back; one whose interface was removed does
+    /// not. The kernel tells of the first alone, which comes before the second.
+    fn wait(&mut self) -> std::io::Result<()> {
+        if let Err(error) = self.ring.wait(WAIT) {
+            tracing::warn!(interface = self.interface.name, %error, "The interface tells of an error; the ring stays open.");
+            self.is_down = true;
         }
-        tracing::warn!(interface = self.interface, %error, "The interface tells of an error; the ring stays open.");
+        let is_there =
+            || interface::index(&self.interface.name).is_ok_and(|i| i == self.interface.index);
+        if self.is_down && !is_there() {
+            let gone = format!("interface {} is gone", self.interface.name);
+            return Err(std::io::Error::new(ErrorKind::NotFound, gone));
+        }
         Ok(())
     }
 }
@@ -230,7 +242,7 @@ impl Source for Packet {
         let is_late = |at| time::monotonic().since(at) > DRAIN;
         if self.stopping.is_some_and(is_late) {
             tracing::warn!(
-                interface = self.interface,
+                interface = self.interface.name,
                 "The ring was still not empty; what is in it is lost."
             );
             return Ok(self.nothing(batch));
@@ -240,9 +252,7 @@ impl Source for Packet {
         }
         let mut block = self.ring.take();
         if block.is_none() && batch.datagrams.is_empty() {
-            if let Err(error) = self.ring.wait(WAIT) {
-                self.failed(error)?;
-            }
+            self.wait()?;
             block = self.ring.take();
         }
         let Some(lease) = block else {
@@ -275,7 +285,7 @@ impl Source for Packet {
             self.stopping = Some(time::monotonic());
             if self.ring.refuse().is_err() {
                 tracing::warn!(
-                    interface = self.interface,
+                    interface = self.interface.name,
                     "Could not close the ring to new packets."
                 );
             }

@@ -13,6 +13,7 @@ use crate::source::packet::{BLOCK_SHIFT, Packet, filter};
 use crate::source::watermark::Watermark;
 use crate::source::{Clock, Config, Facts, Kind, place};
 use crate::sys::ring::{Fanout, Ring, Setup, Step};
+use crate::sys::sockopt::Instruction;
 
 /// A ring of fewer blocks could not be read while it is written.
 const FEWEST_BLOCKS: usize = 8;
@@ -74,16 +75,20 @@ pub fn open(config: &Config, receivers: usize) -> Result<Vec<Packet>, Error> {
     ports.dedup();
     let program = filter::program(&ports, &addresses);
     let found = interfaces::find(config)?;
-    let guard = Arc::new(Guard::new(&config.listen, &found));
-    let mut all = Vec::new();
-    for interface in &found {
-        let opening = Opening {
+    let openings = || {
+        found.iter().map(|interface| Opening {
             config,
             ports: &ports,
             interface,
-            guard: &guard,
-        };
-        all.extend(opening.rings(receivers, &program)?);
+        })
+    };
+    // all of them before the guard: what can't be had should change nothing, and warn of nothing
+    let rings = openings().map(|opening| opening.rings(receivers));
+    let rings = rings.collect::<Result<Vec<_>, _>>()?;
+    let guard = Arc::new(Guard::new(&config.listen, &found));
+    let mut all = Vec::new();
+    for (opening, rings) in openings().zip(rings) {
+        all.extend(opening.sources(rings, &program, &guard)?);
     }
     Ok(all)
 }
@@ -92,16 +97,17 @@ struct Opening<'a> {
     config: &'a Config,
     ports: &'a [u16],
     interface: &'a Interface,
-    guard: &'a Arc<Guard>,
+}
+
+/// The rings of an interface, which take nothing yet.
+struct Rings {
+    rings: Vec<Ring>,
+    clock: Clock,
+    fanout: Fanout,
 }
 
 impl Opening<'_> {
-    /// Rings first, then their group, then what they take: a packet is never in two of them.
-    fn rings(
-        &self,
-        count: usize,
-        program: &[crate::sys::sockopt::Instruction],
-    ) -> Result<Vec<Packet>, Error> {
+    fn rings(&self, count: usize) -> Result<Rings, Error> {
         let clock = interfaces::clock(self.config, std::slice::from_ref(self.interface));
         let rings = (0..count).map(|_| self.ring(clock));
         let rings = rings.collect::<Result<Vec<_>, _>>()?;
@@ -113,18 +119,32 @@ impl Opening<'_> {
                     .map_err(self.failed("PACKET_FANOUT"))?,
             );
         }
-        for ring in &rings {
+        Ok(Rings {
+            rings,
+            clock,
+            fanout,
+        })
+    }
+
+    /// Rings and their group are there; now what they take: a packet is never in two of them.
+    fn sources(
+        &self,
+        rings: Rings,
+        program: &[Instruction],
+        guard: &Arc<Guard>,
+    ) -> Result<Vec<Packet>, Error> {
+        for ring in &rings.rings {
             ring.accept(program)
                 .map_err(self.failed("SO_ATTACH_FILTER"))?;
         }
-        let spread = match (count, fanout) {
+        let spread = match (rings.rings.len(), rings.fanout) {
             (1, _) => String::new(),
             (n, Fanout::Cpu) => format!(", one of {n} by core"),
             (n, Fanout::Hash) => format!(", one of {n} by hash"),
         };
-        Ok(rings
-            .into_iter()
-            .map(|ring| self.source(ring, clock, &spread))
+        let each = rings.rings.into_iter();
+        Ok(each
+            .map(|ring| self.source(ring, rings.clock, &spread, guard))
             .collect())
     }
 
@@ -170,7 +190,7 @@ impl Opening<'_> {
         }
     }
 
-    fn source(&self, ring: Ring, clock: Clock, spread: &str) -> Packet {
+    fn source(&self, ring: Ring, clock: Clock, spread: &str, guard: &Arc<Guard>) -> Packet {
         let blocks = self.blocks();
         let retire = Duration::from_millis(u64::from(self.retire()));
         let bytes = (blocks << BLOCK_SHIFT) as u64;
@@ -180,7 +200,7 @@ impl Opening<'_> {
             mode: format!(
                 "TPACKET_V3, {blocks} blocks of {} KiB{spread}, {}",
                 (1 << BLOCK_SHIFT) >> 10,
-                self.guard.mode
+                guard.mode
             ),
             clock,
             buffer_asked: self.config.receive_buffer.0,
@@ -189,7 +209,8 @@ impl Opening<'_> {
         };
         Packet {
             ring,
-            interface: self.interface.name.clone(),
+            interface: self.interface.clone(),
+            is_down: false,
             ports: self.ports.to_vec(),
             facts: Arc::new(facts),
             fragments: Fragments::default(),
@@ -198,7 +219,7 @@ impl Opening<'_> {
             watermark: Watermark::new(clock, retire),
             blocks: 0,
             stopping: None,
-            _guard: Arc::clone(self.guard),
+            _guard: Arc::clone(guard),
         }
     }
 
