@@ -127,6 +127,8 @@ fn several_queues_are_read_by_one_thread_or_by_several() {
         let run = scene.send("3000 8 1450");
         run.is_whole(3000);
         assert_eq!(run.of("xdp"), 3000);
+        let busy = run.of("busy");
+        assert!(if words == "one" { busy == 1 } else { busy > 1 }, "{busy}");
     }
 }
 
@@ -229,6 +231,25 @@ fn above_capacity_every_datagram_is_received_or_counted_as_lost() {
     let told = run.of("xdp") + run.of("udp") + run.of("lost");
     assert_eq!(told + veth, 60_000, "{:?}, veth {veth}", run.report);
     assert_eq!(run.of("twice") + run.of("wrong"), 0);
+}
+
+#[test]
+fn a_queue_whose_frames_were_all_held_goes_on_when_they_come_back() {
+    let Some(scene) = Scene::make(1500, 1, "small hoard") else {
+        return;
+    };
+    let mut sender = scene.net.role("a", "sender");
+    let mut scene = scene;
+    // more than there are frames, then more after they came back
+    for _ in 0..2 {
+        sender.tell("4000 64 64");
+        sender.hear();
+        std::thread::sleep(Duration::from_millis(3500));
+    }
+    let run = scene.stop(0);
+    assert!(run.of("lost") > 0, "not all were held: {:?}", run.report);
+    assert!(run.of("xdp") > 2500, "it stopped: {:?}", run.report);
+    assert_eq!(run.of("xdp") + run.of("lost"), 8000, "{:?}", run.report);
 }
 
 struct Counters;

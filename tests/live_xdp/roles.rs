@@ -48,13 +48,15 @@ pub(crate) fn sensor(words: &[&str]) {
     let mut readers = Vec::new();
     let mode = sources[0].facts().mode.clone();
     let slow = has("slow");
+    // so many batches hold every frame that there is
+    let batches = if has("hoard") { 128 } else { 2 };
     for source in sources {
         let facts = source.facts();
-        readers.push(Reader::spawn(Box::new(source), facts, &stop, slow));
+        readers.push(Reader::spawn(Box::new(source), facts, &stop, slow, batches));
     }
     for source in companions {
         let facts = source.facts();
-        readers.push(Reader::spawn(Box::new(source), facts, &stop, false));
+        readers.push(Reader::spawn(Box::new(source), facts, &stop, false, 2));
     }
     say(&format!("{}: {mode}", readers.len()));
     listen();
@@ -78,6 +80,8 @@ struct Reader {
     late: u64,
     lost: u64,
     mixed: u64,
+    /// AF_XDP sources that something came through.
+    busy: u64,
 }
 
 impl Reader {
@@ -86,17 +90,19 @@ impl Reader {
         facts: Arc<Facts>,
         stop: &Arc<AtomicBool>,
         slow: bool,
+        batches: usize,
     ) -> std::thread::JoinHandle<Self> {
         let stop = Arc::clone(stop);
         std::thread::spawn(move || {
             let mut this = Self::default();
-            let mut batches = [0, 1].map(|_| source.new_batch(0));
+            let mut batches: Vec<Batch> = (0..batches).map(|_| source.new_batch(0)).collect();
+            let count = batches.len();
             let mut order = 0;
             for turn in 0.. {
                 if stop.load(Ordering::Acquire) {
                     source.stop();
                 }
-                let batch: &mut Batch = &mut batches[turn % 2];
+                let batch: &mut Batch = &mut batches[turn % count];
                 source.reclaim(batch);
                 batch.clear();
                 let Ok(received) = source.receive(batch) else {
@@ -114,6 +120,7 @@ impl Reader {
                 }
             }
             this.lost = facts.lost.iter().map(|(_, n)| n.value()).sum();
+            this.busy = u64::from(this.received.contains_key("xdp"));
             this.mixed = facts.stray_times.value();
             this
         })
@@ -121,7 +128,9 @@ impl Reader {
 
     fn check(&mut self, batch: &Batch, kind: Kind) {
         self.refused += batch.refused.received;
-        *self.received.entry(kind.name()).or_default() += batch.datagrams.len() as u64;
+        if !batch.datagrams.is_empty() {
+            *self.received.entry(kind.name()).or_default() += batch.datagrams.len() as u64;
+        }
         let now = time::now();
         for datagram in &batch.datagrams {
             let bytes = batch.bytes(datagram.start, datagram.len);
@@ -148,13 +157,14 @@ impl Reader {
         self.late += other.late;
         self.lost += other.lost;
         self.mixed += other.mixed;
+        self.busy += other.busy;
     }
 
     fn report(&self) -> String {
         let of = |kind| self.received.get(kind).copied().unwrap_or(0);
         let twice = self.seen.values().filter(|n| **n > 1).count();
         format!(
-            "xdp={} udp={} distinct={} twice={twice} wrong={} refused={} late={} lost={} mixed={} bytes={}",
+            "xdp={} udp={} distinct={} twice={twice} wrong={} refused={} late={} lost={} mixed={} bytes={} busy={}",
             of("xdp"),
             of("udp"),
             self.seen.len(),
@@ -163,7 +173,8 @@ impl Reader {
             self.late,
             self.lost,
             self.mixed,
-            self.lengths
+            self.lengths,
+            self.busy
         )
     }
 }
@@ -177,7 +188,8 @@ fn payload(number: u64, len: usize) -> Vec<u8> {
 
 /// For each line `count least most`: so many datagrams of those lengths, alternately to either address; tells how many bytes.
 pub(crate) fn sender() {
-    let sockets = ["0.0.0.0:0", "[::]:0"].map(socket);
+    // many ports, so that they spread over the queues
+    let pairs = [0; 16].map(|_| ["0.0.0.0:0", "[::]:0"].map(socket));
     let targets: [SocketAddr; 2] =
         [format!("{SENSOR}:4789"), format!("[{SENSOR6}]:4789")].map(|t| t.parse().unwrap());
     while let Some(line) = listen() {
@@ -187,7 +199,8 @@ pub(crate) fn sender() {
             let len = n[1] + i * 37 % (n[2] - n[1] + 1);
             let way = (i % 2) as usize;
             let bytes_of = payload(i, len as usize);
-            sockets[way].send_to(&bytes_of, targets[way]).unwrap();
+            let pair = &pairs[(i / 2 % 16) as usize];
+            pair[way].send_to(&bytes_of, targets[way]).unwrap();
             bytes += len;
             // a receive queue of veth holds 256
             if n.len() == 3 && i % 64 == 63 {

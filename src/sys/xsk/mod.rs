@@ -264,8 +264,7 @@ impl Xsk {
         }
     }
 
-    /// Gives the frames of a lease back to the kernel, at the next [`submit`](Self::submit). A lease of another socket is
-    /// returned.
+    /// Gives the frames of a lease back to the kernel, at once: it may have no other. A lease of another socket is returned.
     pub fn take_back(&mut self, mut lease: Lease) -> Option<Lease> {
         if !lease.is_of(&self.umem) {
             return Some(lease);
@@ -275,6 +274,7 @@ impl Xsk {
         }
         lease.clear();
         self.spare.push(lease);
+        self.submit();
         None
     }
 
