@@ -5,6 +5,7 @@
 //! manual it relies on; nothing here knows what a packet is.
 
 pub mod affinity;
+pub mod disk;
 pub mod lease;
 pub mod recv;
 pub mod send;

@@ -22,7 +22,7 @@ use crate::sink::capture::run::{Mark, Run};
 use crate::sink::capture::series::{self, Current, More, Series};
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::{Place, Stats};
-use crate::spool::{Error, Format, Partial};
+use crate::spool::{Error, Format, Io, Partial, Staging};
 use crate::time;
 
 /// After a file could not be opened, the next attempt is made so much later.
@@ -40,6 +40,8 @@ pub(super) struct Desk {
     closers: Vec<Sender<Job>>,
     /// Whether a record of lower order than the last is worth telling.
     ordered: bool,
+    io: Io,
+    staging: Staging,
     peers: Peers,
     plan: Plan,
     heap: Heap,
@@ -55,6 +57,7 @@ impl Desk {
         stats: Arc<Stats>,
         closers: Vec<Sender<Job>>,
         ordered: bool,
+        io: Io,
     ) -> Self {
         Self {
             number,
@@ -62,6 +65,8 @@ impl Desk {
             stats,
             closers,
             ordered,
+            io,
+            staging: Staging::default(),
             peers: Peers::default(),
             plan: Plan::default(),
             heap: Heap::new(),
@@ -82,6 +87,9 @@ impl Desk {
         }
         self.commit(series);
         series.queue.sweep(&self.shared.pool);
+        if let Some(current) = &mut series.current {
+            current.partial.write_behind();
+        }
     }
 
     /// Decides whether this flush can write at all, and opens the file again where it was closed.
@@ -178,7 +186,7 @@ impl Desk {
         }
         series.highest = highest;
         self.plan.add(stretch, place);
-        if self.plan.is_full() {
+        if self.plan.is_full(self.io) {
             self.commit(series);
         }
         Some(())
@@ -251,7 +259,7 @@ impl Desk {
         }
         let (from, to) = (at, at + 1);
         self.plan.add(Stretch { run, from, to }, (mark.start, len));
-        if self.plan.is_full() {
+        if self.plan.is_full(self.io) {
             self.commit(series);
         }
         true
@@ -298,10 +306,10 @@ impl Desk {
         }
     }
 
-    fn create(&self, series: &mut Series, mark: &Mark) -> Result<Current, Error> {
-        let mut partial = Partial::create(series.next_name(mark.time))?;
+    fn create(&mut self, series: &mut Series, mark: &Mark) -> Result<Current, Error> {
+        let mut partial = Partial::create(series.next_name(mark.time), self.io)?;
         let header = series.header();
-        if let Err(short) = partial.append(&mut [IoSlice::new(&header)]) {
+        if let Err(short) = partial.append(&mut [IoSlice::new(&header)], &mut self.staging) {
             let path = partial.path().clone();
             partial.discard();
             let source = short.error;
@@ -343,7 +351,8 @@ impl Desk {
         let Some(current) = series.current.as_mut() else {
             return;
         };
-        let result = self.plan.write(&series.queue, &mut current.partial);
+        let result = self.plan
+            .write(&series.queue, &mut current.partial, &mut self.staging);
         let outcome = match &result {
             Ok(()) => self.plan.all(current.slots.len()),
             Err(short) => {
@@ -431,7 +440,8 @@ impl Desk {
             return;
         }
         let woken = current.partial.wake().is_ok();
-        if !woken || current.partial.append(&mut [IoSlice::new(&bytes)]).is_err() {
+        let mut parts = [IoSlice::new(&bytes)];
+        if !woken || current.partial.append(&mut parts, &mut self.staging).is_err() {
             current.partial.keep(0);
             tracing::warn!(
                 path = %current.partial.path().display(),

@@ -8,13 +8,16 @@ use std::io::IoSlice;
 
 use crate::sink::capture::peers::Slots;
 use crate::sink::capture::queue::{Queue, Stretch};
-use crate::spool::{Partial, Short};
+use crate::spool::{Io, Partial, Short, Staging};
 
 /// The most slices that Linux takes in one call (`UIO_MAXIOV`).
 const MOST_SLICES: usize = 1024;
 
-/// A plan of more bytes is written.
+/// A plan of more bytes is written: large enough that the call itself costs nothing, small enough for the cache.
 const MOST_BYTES: usize = 1 << 20;
+
+/// The same past the page cache, where a write keeps the disk as busy as it is large.
+const MOST_DIRECT_BYTES: usize = 4 << 20;
 
 /// Stands for the plan's own bytes where a run's number is expected.
 const OWN: u32 = u32::MAX;
@@ -79,8 +82,12 @@ impl Plan {
     }
 
     /// Whether it should be written before more is added.
-    pub(super) fn is_full(&self) -> bool {
-        self.pieces.len() + 2 > MOST_SLICES || self.bytes >= MOST_BYTES
+    pub(super) fn is_full(&self, io: Io) -> bool {
+        let most = match io {
+            Io::Buffered => MOST_BYTES,
+            Io::Direct => MOST_DIRECT_BYTES,
+        };
+        self.pieces.len() + 2 > MOST_SLICES || self.bytes >= most
     }
 
     /// Forgets everything.
@@ -130,7 +137,12 @@ impl Plan {
     }
 
     /// Writes it.
-    pub(super) fn write(&self, queue: &Queue, partial: &mut Partial) -> Result<(), Short> {
+    pub(super) fn write(
+        &self,
+        queue: &Queue,
+        partial: &mut Partial,
+        staging: &mut Staging,
+    ) -> Result<(), Short> {
         let slice = |piece: &Piece| {
             let (start, len) = (piece.start as usize, piece.len as usize);
             IoSlice::new(match piece.run {
@@ -139,7 +151,7 @@ impl Plan {
             })
         };
         let mut slices: Vec<_> = self.pieces.iter().map(slice).collect();
-        partial.append(&mut slices)
+        partial.append(&mut slices, staging)
     }
 
     /// What is in the file when all was written.
