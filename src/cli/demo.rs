@@ -54,7 +54,11 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let config = config(&args)?;
     let pipeline = pipeline::live(&config, Path::new(".")).map_err(|e| run::failed(&e.into()))?;
-    let Some(address) = pipeline.sources.first().and_then(|s| s.listen.first().copied()) else {
+    let Some(address) = pipeline
+        .sources
+        .first()
+        .and_then(|s| s.listen.first().copied())
+    else {
         return Err(Failure::new(failure::SOFTWARE, "the sensor has no socket"));
     };
     let interrupts = Interrupts::watch();

@@ -42,7 +42,11 @@ fn source(pipeline: &Pipeline) -> Source {
             ..Source::default()
         };
     };
-    let mut listen: Vec<_> = pipeline.sources.iter().flat_map(|s| s.listen.clone()).collect();
+    let mut listen: Vec<_> = pipeline
+        .sources
+        .iter()
+        .flat_map(|s| s.listen.clone())
+        .collect();
     listen.sort_unstable();
     listen.dedup();
     Source {

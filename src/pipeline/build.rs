@@ -75,8 +75,12 @@ pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
 fn listen(address: SocketAddr, config: &Config, count: usize) -> Result<Vec<udp::Udp>, udp::Error> {
     let sockets = udp::bind(address, count, config.source.receive_buffer)?;
     if let Some(facts) = sockets.first().map(udp::Udp::facts) {
-        tracing::info!(address = facts.name, sockets = count, receive_buffer = facts.buffer_granted,
-            "Listening.");
+        tracing::info!(
+            address = facts.name,
+            sockets = count,
+            receive_buffer = facts.buffer_granted,
+            "Listening."
+        );
         if facts.is_clamped() {
             tracing::warn!(
                 asked = facts.buffer_asked,

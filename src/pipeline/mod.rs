@@ -25,8 +25,8 @@ use crate::config::Config;
 use crate::dispatch::Parcel;
 use crate::session::{self, Table};
 use crate::sink::capture::{self, Writers};
-use crate::source::replay::Progress;
 use crate::source::Facts;
+use crate::source::replay::Progress;
 use crate::{receiver, time, worker};
 
 /// How long after a reload the files of sessions that are gone are closed.

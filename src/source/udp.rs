@@ -355,9 +355,7 @@ mod tests {
 
     fn sender(to: &Udp) -> UdpSocket {
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender
-            .connect(("127.0.0.1", to.address.port()))
-            .unwrap();
+        sender.connect(("127.0.0.1", to.address.port())).unwrap();
         sender
     }
 
@@ -382,8 +380,7 @@ mod tests {
         let mut udp = one("[::]:0");
         sender(&udp).send(b"four").unwrap();
         let six = UdpSocket::bind("[::1]:0").unwrap();
-        six.send_to(b"six", ("::1", udp.address.port()))
-            .unwrap();
+        six.send_to(b"six", ("::1", udp.address.port())).unwrap();
         let mut batch = udp.new_batch(0);
         assert_eq!(udp.receive(&mut batch).unwrap(), Received::Some);
         let sources: Vec<String> = batch

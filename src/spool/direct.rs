@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::spool::Short;
 use crate::sys::disk::{ALIGNMENT, Aligned};
@@ -20,14 +21,21 @@ const STAGED: usize = 4 << 20;
 /// What the last block is filled up with: no reader takes it for a record.
 const FILLER: u8 = 0xFF;
 
-/// Memory for one write, made when it is first needed.
+/// Memory for two writes, made when it is first needed: one is filled while the other is under way.
 #[derive(Debug, Default)]
 pub struct Staging {
+    now: Stage,
+    other: Stage,
+}
+
+/// Memory for one write.
+#[derive(Debug, Default)]
+struct Stage {
     memory: Option<Aligned>,
     used: usize,
 }
 
-impl Staging {
+impl Stage {
     /// Takes as much of `bytes` as it has room for; gives the rest.
     fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let memory = self.memory.get_or_insert_with(|| Aligned::new(STAGED));
@@ -87,6 +95,9 @@ impl Tail {
     }
 
     /// Appends `parts` to a file of `len` bytes. The tail stays what it was when this fails.
+    ///
+    /// What is more than one write goes out from a thread of its own while the next is filled, so that the disk is
+    /// not left without work; all are over when this returns.
     pub(super) fn write(
         &mut self,
         file: &File,
@@ -94,32 +105,69 @@ impl Tail {
         parts: &[IoSlice<'_>],
         staging: &mut Staging,
     ) -> Result<u64, Short> {
-        let start = len - self.0.len() as u64;
-        let mut at = start;
-        staging.used = 0;
-        staging.fill(&self.0);
-        let short = |done: u64, error| Short {
-            written: done.saturating_sub(len),
-            error,
-        };
-        for part in parts {
-            let mut rest: &[u8] = part;
-            while !rest.is_empty() {
-                rest = staging.fill(rest);
-                if staging.is_full() {
-                    write_all(file, staging.blocks(), at).map_err(|(n, e)| short(at + n, e))?;
-                    at += STAGED as u64;
-                    staging.used = 0;
+        let mut at = len - self.0.len() as u64;
+        let (mut now, mut other) = (
+            std::mem::take(&mut staging.now),
+            std::mem::take(&mut staging.other),
+        );
+        now.used = 0;
+        now.fill(&self.0);
+        let result = std::thread::scope(|scope| {
+            let mut flying: Option<Flying<'_>> = None;
+            for part in parts {
+                let mut rest: &[u8] = part;
+                while !rest.is_empty() {
+                    rest = now.fill(rest);
+                    if now.is_full() {
+                        other = land(flying.take(), &mut other)?;
+                        flying = Some(launch(scope, file, now, at)?);
+                        at += STAGED as u64;
+                        now = std::mem::take(&mut other);
+                        now.used = 0;
+                    }
                 }
             }
-        }
-        let end = at + staging.used as u64;
-        let done = |n: u64| (at + n).min(end);
-        write_all(file, staging.blocks(), at).map_err(|(n, e)| short(done(n), e))?;
+            other = land(flying.take(), &mut other)?;
+            write_all(file, now.blocks(), at).map_err(|(n, e)| (at + n, e))?;
+            Ok((at + now.used as u64, now, other))
+        });
+        let (end, now, other) = result.map_err(|(done, error): (u64, io::Error)| Short {
+            written: done.saturating_sub(len),
+            error,
+        })?;
         self.0.clear();
-        self.0.extend_from_slice(staging.remainder());
+        self.0.extend_from_slice(now.remainder());
+        (staging.now, staging.other) = (now, other);
         Ok(end - len)
     }
+}
+
+/// A write under way: it gives its memory back, and says up to where the file was written, and what failed.
+type Flying<'s> = ScopedJoinHandle<'s, (Stage, Result<(), (u64, io::Error)>)>;
+
+fn launch<'s>(
+    scope: &'s Scope<'s, '_>,
+    file: &'s File,
+    mut stage: Stage,
+    at: u64,
+) -> Result<Flying<'s>, (u64, io::Error)> {
+    let write = move || {
+        let result = write_all(file, stage.blocks(), at).map_err(|(n, e)| (at + n, e));
+        (stage, result)
+    };
+    let thread = std::thread::Builder::new().name("disk".to_owned());
+    thread.spawn_scoped(scope, write).map_err(|e| (at, e))
+}
+
+/// Waits for a write, where there is one.
+fn land(flying: Option<Flying<'_>>, idle: &mut Stage) -> Result<Stage, (u64, io::Error)> {
+    let Some(flying) = flying else {
+        return Ok(std::mem::take(idle));
+    };
+    let (stage, result) = flying
+        .join()
+        .map_err(|_| (0, io::Error::other("the thread that wrote panicked")))?;
+    result.map(|()| stage)
 }
 
 /// Writes whole blocks. What was written of them before it failed is counted in whole blocks too.

@@ -177,7 +177,11 @@ impl Partial {
     /// later sync finds little to do, and writes are not stopped for want of clean memory.
     pub fn write_behind(&mut self) {
         let more = self.len.saturating_sub(self.behind);
-        if let Some(file) = self.file.as_ref().filter(|_| more >= BEHIND && self.tail.is_none()) {
+        if let Some(file) = self
+            .file
+            .as_ref()
+            .filter(|_| more >= BEHIND && self.tail.is_none())
+        {
             // A file system without a disk refuses, and loses nothing.
             let _ = disk::write_behind(file, self.behind, more);
             self.behind = self.len;
@@ -196,7 +200,11 @@ impl Partial {
             path: self.path.clone(),
             source,
         };
-        let io = if self.is_direct() { Io::Direct } else { Io::Buffered };
+        let io = if self.is_direct() {
+            Io::Direct
+        } else {
+            Io::Buffered
+        };
         self.file = Some(options(io).open(&self.path).map_err(failed)?);
         if self.is_direct() {
             // What is behind `len` is cut off, and the last block read, before the next write.
@@ -227,14 +235,19 @@ impl Partial {
     ) -> Result<(), Short> {
         let nothing = |error| Short { written: 0, error };
         self.ready().map_err(nothing)?;
-        let mut file = self.file.as_ref().ok_or_else(|| nothing(io::ErrorKind::NotConnected.into()))?;
+        let mut file = self
+            .file
+            .as_ref()
+            .ok_or_else(|| nothing(io::ErrorKind::NotConnected.into()))?;
         let result = match &mut self.tail {
             Some(tail) => {
                 let result = tail.write(file, self.len, parts, staging);
                 match result {
                     Err(short) if short.written == 0 && is_refused(&short.error) => {
                         refused(&self.path, &short.error);
-                        file = self.file.insert(options(Io::Direct).open(&self.path).map_err(nothing)?);
+                        file = self
+                            .file
+                            .insert(options(Io::Direct).open(&self.path).map_err(nothing)?);
                         tail.write(file, self.len, parts, staging)
                     }
                     result => result,

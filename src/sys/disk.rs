@@ -97,12 +97,7 @@ pub fn write_behind(file: &File, offset: u64, len: u64) -> io::Result<()> {
     // SAFETY: sync_file_range(2) takes no pointers. "SYNC_FILE_RANGE_WRITE: Initiate write-out of all dirty pages in the
     // specified range which are not presently submitted write-out."
     check(unsafe {
-        libc::sync_file_range(
-            file.as_raw_fd(),
-            offset,
-            len,
-            libc::SYNC_FILE_RANGE_WRITE,
-        )
+        libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
     })?;
     Ok(())
 }

@@ -40,7 +40,12 @@ impl Mapping {
         Self::map(len, flags, -1, 0)
     }
 
-    fn map(len: usize, flags: libc::c_int, fd: libc::c_int, offset: libc::off_t) -> io::Result<Self> {
+    fn map(
+        len: usize,
+        flags: libc::c_int,
+        fd: libc::c_int,
+        offset: libc::off_t,
+    ) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: mmap(2): "If addr is NULL, then the kernel chooses the (page-aligned) address at which to create
         // the mapping": no memory that is in use is replaced.
@@ -130,7 +135,10 @@ impl Lease {
     #[inline]
     pub fn bytes(&self, address: u32, len: u32) -> &[u8] {
         let size = 1_usize << self.shift;
-        let (number, start) = (address as usize >> self.shift, address as usize & (size - 1));
+        let (number, start) = (
+            address as usize >> self.shift,
+            address as usize & (size - 1),
+        );
         let Some(offset) = self.chunks.get(number) else {
             return &[];
         };
@@ -175,9 +183,21 @@ mod tests {
     fn nothing_outside_the_leased_chunks_can_be_read() {
         let mut lease = lease();
         // SAFETY: nobody writes to the mapping.
-        let outside = unsafe { (lease.push(0), lease.push(3 * 4096 + 1), lease.push(usize::MAX)) };
+        let outside = unsafe {
+            (
+                lease.push(0),
+                lease.push(3 * 4096 + 1),
+                lease.push(usize::MAX),
+            )
+        };
         assert_eq!(outside, (Some(0), None, None));
-        for (address, len) in [(4096, 1), (4095, 2), (0, 4097), (u32::MAX, 1), (1, u32::MAX)] {
+        for (address, len) in [
+            (4096, 1),
+            (4095, 2),
+            (0, 4097),
+            (u32::MAX, 1),
+            (1, u32::MAX),
+        ] {
             assert!(lease.bytes(address, len).is_empty(), "{address} {len}");
         }
         lease.clear();

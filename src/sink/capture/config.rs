@@ -138,6 +138,14 @@ mod tests {
     }
 
     #[test]
+    fn direct_io_is_asked_for_by_name_and_nothing_else_passes_for_it() {
+        let config: Config = toml::from_str("io = \"direct\"").expect("it can be read");
+        assert_eq!(config.io, Io::Direct);
+        let error = toml::from_str::<Config>("io = \"mmap\"").expect_err("no such way");
+        assert!(error.to_string().contains("buffered"), "{error}");
+    }
+
+    #[test]
     fn an_unknown_key_is_refused() {
         let error = toml::from_str::<Config>("bufer = \"1MiB\"").expect_err("a slip of the pen");
         assert!(error.to_string().contains("bufer"));

@@ -161,7 +161,10 @@ impl Desk {
     /// Plans records that lie together and go into the open file, if that is what they do.
     fn lay_together(&mut self, series: &mut Series, stretch: Stretch) -> Option<()> {
         let Stretch { run, from, to } = stretch;
-        let current = series.current.as_mut().filter(|_| series.gave_up.is_none())?;
+        let current = series
+            .current
+            .as_mut()
+            .filter(|_| series.gave_up.is_none())?;
         let laid = series.queue.run(run)?;
         let marks = laid.marks(from, to);
         let highest = marks.last()?.order;
@@ -231,14 +234,7 @@ impl Desk {
     }
 
     /// Plans a record, in the file that it belongs into. False when there is none.
-    fn place(
-        &mut self,
-        series: &mut Series,
-        run: usize,
-        at: usize,
-        mark: &Mark,
-        len: u32,
-    ) -> bool {
+    fn place(&mut self, series: &mut Series, run: usize, at: usize, mark: &Mark, len: u32) -> bool {
         self.turn_page(series, mark, len);
         if series.gave_up.is_some() || !self.has_file(series, mark) {
             return false;
@@ -351,7 +347,8 @@ impl Desk {
         let Some(current) = series.current.as_mut() else {
             return;
         };
-        let result = self.plan
+        let result = self
+            .plan
             .write(&series.queue, &mut current.partial, &mut self.staging);
         let outcome = match &result {
             Ok(()) => self.plan.all(current.slots.len()),
@@ -441,7 +438,12 @@ impl Desk {
         }
         let woken = current.partial.wake().is_ok();
         let mut parts = [IoSlice::new(&bytes)];
-        if !woken || current.partial.append(&mut parts, &mut self.staging).is_err() {
+        if !woken
+            || current
+                .partial
+                .append(&mut parts, &mut self.staging)
+                .is_err()
+        {
             current.partial.keep(0);
             tracing::warn!(
                 path = %current.partial.path().display(),

@@ -16,8 +16,8 @@ const MOST_SLICES: usize = 1024;
 /// A plan of more bytes is written: large enough that the call itself costs nothing, small enough for the cache.
 const MOST_BYTES: usize = 1 << 20;
 
-/// The same past the page cache, where a write keeps the disk as busy as it is large.
-const MOST_DIRECT_BYTES: usize = 4 << 20;
+/// The same past the page cache, where the disk waits between two plans.
+const MOST_DIRECT_BYTES: usize = 16 << 20;
 
 /// Stands for the plan's own bytes where a run's number is expected.
 const OWN: u32 = u32::MAX;

@@ -285,7 +285,10 @@ impl Writer {
             series.ticket = Some(self.tickets);
             self.open.insert(self.tickets, index);
         }
-        let filled = series.current.as_ref().is_some_and(|c| c.partial.is_filled());
+        let filled = series
+            .current
+            .as_ref()
+            .is_some_and(|c| c.partial.is_filled());
         let waits = filled || !series.queue.is_empty();
         series.deadline = waits.then(|| time::monotonic().plus(self.manner.flush_interval));
         if let Some(deadline) = series.deadline {
