@@ -15,6 +15,15 @@ pub const PCAP_HEADER_LEN: usize = 24;
 /// block can be made before its interface has got a number.
 pub const PCAPNG_INTERFACE_OFFSET: usize = 8;
 
+/// Where in an enhanced packet block its own length stands.
+pub const PCAPNG_LEN_OFFSET: usize = 4;
+
+/// Where in an enhanced packet block the length of the packet stands.
+pub const PCAPNG_CAPLEN_OFFSET: usize = 20;
+
+/// Where in a pcap record the length of the packet stands.
+pub const PCAP_CAPLEN_OFFSET: usize = 8;
+
 const SECTION_HEADER: u32 = 0x0A0D_0D0A;
 const INTERFACE_DESCRIPTION: u32 = 1;
 const INTERFACE_STATISTICS: u32 = 5;

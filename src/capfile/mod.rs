@@ -21,7 +21,9 @@ mod reader;
 
 use std::fmt;
 
-pub use encode::PCAPNG_INTERFACE_OFFSET;
+pub use encode::{
+    PCAP_CAPLEN_OFFSET, PCAPNG_CAPLEN_OFFSET, PCAPNG_INTERFACE_OFFSET, PCAPNG_LEN_OFFSET,
+};
 pub use error::{Damage, Error};
 pub use reader::{Reader, Record};
 

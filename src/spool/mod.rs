@@ -4,10 +4,12 @@
 //! session's packets go to; [`Partial`] and [`Sealed`], a file before it has its name. Holds: a published file is whole and
 //! was synced before it got its name. `docs/capture-files.md` tells the whole life.
 
+mod direct;
 mod name;
 mod partial;
 mod sealed;
 
+pub use direct::Staging;
 pub use name::Name;
 pub use partial::{Partial, Short};
 pub use sealed::Sealed;
@@ -38,6 +40,17 @@ pub struct Settings {
     pub rotate_interval: Option<Duration>,
     /// Most packets a file may hold.
     pub rotate_packets: Option<u64>,
+}
+
+/// How bytes get to the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Io {
+    /// Through the page cache.
+    #[default]
+    Buffered,
+    /// Past it, in whole blocks (`O_DIRECT`); through it where the file system refuses.
+    Direct,
 }
 
 /// Where the kept packets of one session go. Targets live as long as the process; a reload that

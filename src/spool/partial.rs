@@ -3,14 +3,26 @@
 //! Takes: a [`Name`] and serialised records. Gives: [`Partial`], which grows by whole records, and
 //! [`Sealed`], which waits for its publication. Holds: a partial file is made by us alone (`O_EXCL`);
 //! its length as told here ends at a record's end, and what a failed write left behind that is
-//! cut off before anything else is written. The descriptor may be closed and opened again at any time.
+//! cut off before anything else is written. The descriptor may be closed and opened again at any time. With direct
+//! I/O the file may be longer than that by the filler of its last block, until it is trimmed, rests or is published.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::spool::{Error, Name, Sealed};
+use crate::logging::Limited;
+use crate::spool::direct::Tail;
+use crate::spool::{Error, Io, Name, Sealed, Staging};
+use crate::sys::disk;
+use crate::time;
+
+/// So many bytes are worth asking the kernel to begin with them.
+const BEHIND: u64 = 16 << 20;
+
+/// A file system that refuses direct I/O is told so often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// How many numbers are tried to find a free name.
 const TRIES: u32 = 100_000;
@@ -25,6 +37,12 @@ pub struct Partial {
     len: u64,
     /// A failed write left bytes behind `len` that could not be cut off yet.
     torn: bool,
+    /// Its last block, when it is written past the page cache.
+    tail: Option<Tail>,
+    /// Whether the filler of its last block is in the file.
+    filled: bool,
+    /// How much of it the kernel was asked to write to the disk.
+    behind: u64,
 }
 
 /// A write that failed, and how far it had come.
@@ -43,15 +61,15 @@ impl Partial {
     ///
     /// # Errors
     /// [`Error::Create`] when folder or file cannot be made.
-    pub fn create(mut name: Name) -> Result<Self, Error> {
+    pub fn create(mut name: Name, io: Io) -> Result<Self, Error> {
         let failed = |name: &Name, source| Error::Create {
             path: name.partial(),
             source,
         };
         fs::create_dir_all(name.directory()).map_err(|e| failed(&name, e))?;
         for _ in 0..TRIES {
-            match Self::try_create(&name) {
-                Ok(Some((path, file))) => return Ok(Self::of(name, path, file)),
+            match Self::try_create(&name, io) {
+                Ok(Some((path, file))) => return Ok(Self::of(name, path, file, io)),
                 Ok(None) => name.bump(),
                 Err(e) => return Err(failed(&name, e)),
             }
@@ -60,12 +78,12 @@ impl Partial {
         Err(failed(&name, taken))
     }
 
-    fn try_create(name: &Name) -> io::Result<Option<(PathBuf, File)>> {
+    fn try_create(name: &Name, io: Io) -> io::Result<Option<(PathBuf, File)>> {
         if fs::symlink_metadata(name.published()).is_ok() {
             return Ok(None);
         }
         let path = name.partial();
-        let file = OpenOptions::new().append(true).create_new(true).open(&path);
+        let file = options(io).create_new(true).open(&path);
         match file {
             Ok(file) => Ok(Some((path, file))),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(None),
@@ -73,14 +91,42 @@ impl Partial {
         }
     }
 
-    fn of(name: Name, path: PathBuf, file: File) -> Self {
-        Self {
+    fn of(name: Name, path: PathBuf, file: File, io: Io) -> Self {
+        let mut partial = Self {
             name,
             path,
             file: Some(file),
             len: 0,
             torn: false,
+            tail: None,
+            filled: false,
+            behind: 0,
+        };
+        if io == Io::Direct {
+            partial.tail = Some(Tail::default());
+            partial.go_direct();
         }
+        partial
+    }
+
+    /// Opens it past the page cache. Where that is refused, blocks are written through it; that is told.
+    fn go_direct(&mut self) {
+        let aligned = self.file.as_ref().map(disk::direct_alignment);
+        let opened = match aligned {
+            Some(Ok(1..=disk::ALIGNMENT)) => options(Io::Direct)
+                .custom_flags(disk::O_DIRECT)
+                .open(&self.path),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        };
+        match opened {
+            Ok(file) => self.file = Some(file),
+            Err(error) => refused(&self.path, &error),
+        }
+    }
+
+    /// Whether its blocks go past the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.tail.is_some()
     }
 
     /// The number that the name ended up with.
@@ -110,7 +156,36 @@ impl Partial {
 
     /// Gives its descriptor back. Nothing is lost: no bytes are kept back in this process.
     pub fn rest(&mut self) {
+        self.trim();
         self.file = None;
+    }
+
+    /// Whether it ends with the filler of its last block.
+    pub fn is_filled(&self) -> bool {
+        self.filled
+    }
+
+    /// Cuts off the filler of the last block, so that the file ends where its last record does.
+    pub fn trim(&mut self) {
+        if let Some(file) = self.file.as_ref().filter(|_| self.filled) {
+            // It is no record, so a failure can wait for the next time.
+            self.filled = file.set_len(self.len).is_err();
+        }
+    }
+
+    /// Has the kernel begin to write to the disk what it holds of the file, where that is much: then a
+    /// later sync finds little to do, and writes are not stopped for want of clean memory.
+    pub fn write_behind(&mut self) {
+        let more = self.len.saturating_sub(self.behind);
+        if let Some(file) = self
+            .file
+            .as_ref()
+            .filter(|_| more >= BEHIND && self.tail.is_none())
+        {
+            // A file system without a disk refuses, and loses nothing.
+            let _ = disk::write_behind(file, self.behind, more);
+            self.behind = self.len;
+        }
     }
 
     /// Opens it again where it had been closed.
@@ -118,12 +193,23 @@ impl Partial {
     /// # Errors
     /// [`Error::Reopen`] when that is not possible, with `NotFound` when somebody removed the file.
     pub fn wake(&mut self) -> Result<(), Error> {
-        if self.file.is_none() {
-            let file = OpenOptions::new().append(true).open(&self.path);
-            self.file = Some(file.map_err(|source| Error::Reopen {
-                path: self.path.clone(),
-                source,
-            })?);
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let failed = |source| Error::Reopen {
+            path: self.path.clone(),
+            source,
+        };
+        let io = if self.is_direct() {
+            Io::Direct
+        } else {
+            Io::Buffered
+        };
+        self.file = Some(options(io).open(&self.path).map_err(failed)?);
+        if self.is_direct() {
+            // What is behind `len` is cut off, and the last block read, before the next write.
+            self.torn = true;
+            self.go_direct();
         }
         Ok(())
     }
@@ -142,40 +228,58 @@ impl Partial {
     ///
     /// # Errors
     /// [`Short`] when the system refuses; the file then still ends where it ended before.
-    pub fn append(&mut self, mut parts: &mut [IoSlice<'_>]) -> Result<(), Short> {
-        let mut written = 0;
-        let result = self.ready().and_then(|mut file| {
-            while !parts.is_empty() {
-                match file.write_vectored(parts) {
-                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(n) => {
-                        written += n as u64;
-                        IoSlice::advance_slices(&mut parts, n);
+    pub fn append(
+        &mut self,
+        parts: &mut [IoSlice<'_>],
+        staging: &mut Staging,
+    ) -> Result<(), Short> {
+        let nothing = |error| Short { written: 0, error };
+        self.ready().map_err(nothing)?;
+        let mut file = self
+            .file
+            .as_ref()
+            .ok_or_else(|| nothing(io::ErrorKind::NotConnected.into()))?;
+        let result = match &mut self.tail {
+            Some(tail) => {
+                let result = tail.write(file, self.len, parts, staging);
+                match result {
+                    Err(short) if short.written == 0 && is_refused(&short.error) => {
+                        refused(&self.path, &short.error);
+                        file = self
+                            .file
+                            .insert(options(Io::Direct).open(&self.path).map_err(nothing)?);
+                        tail.write(file, self.len, parts, staging)
                     }
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) => return Err(e),
+                    result => result,
                 }
             }
-            Ok(())
-        });
+            None => write_all(file, parts),
+        };
         match result {
-            Ok(()) => self.len += written,
-            Err(error) => {
-                self.torn |= written > 0;
-                return Err(Short { written, error });
+            Ok(written) => {
+                self.len += written;
+                self.filled = self.tail.is_some();
+                Ok(())
+            }
+            Err(short) => {
+                self.torn |= short.written > 0 || self.tail.is_some();
+                Err(short)
             }
         }
-        Ok(())
     }
 
-    /// The descriptor, with nothing behind the last whole record.
-    fn ready(&mut self) -> io::Result<&File> {
-        let file = self.file.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        if self.torn {
-            file.set_len(self.len)?;
-            self.torn = false;
+    /// Sees to it that nothing is behind the last whole record, after a write that failed.
+    fn ready(&mut self) -> io::Result<()> {
+        if !self.torn {
+            return Ok(());
         }
-        Ok(file)
+        let file = self.file.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        file.set_len(self.len)?;
+        if let Some(tail) = &mut self.tail {
+            *tail = Tail::read(file, self.len)?;
+        }
+        (self.torn, self.filled) = (false, false);
+        Ok(())
     }
 
     /// After a failed [`append`](Self::append): keeps `bytes` of what it had written, and cuts off the
@@ -198,55 +302,143 @@ impl Partial {
     }
 }
 
+/// Appends `parts` through the page cache.
+fn write_all(mut file: &File, mut parts: &mut [IoSlice<'_>]) -> Result<u64, Short> {
+    let mut written = 0;
+    let result = loop {
+        if parts.is_empty() {
+            return Ok(written);
+        }
+        match file.write_vectored(parts) {
+            Ok(0) => break io::ErrorKind::WriteZero.into(),
+            Ok(n) => {
+                written += n as u64;
+                IoSlice::advance_slices(&mut parts, n);
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break error,
+        }
+    };
+    Err(Short {
+        written,
+        error: result,
+    })
+}
+
+/// Whether the file system cannot do direct I/O as it was asked to.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
+}
+
+/// How it is opened. Blocks have their place; all else goes to the end, wherever that is.
+fn options(io: Io) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    match io {
+        Io::Buffered => options.append(true),
+        Io::Direct => options.read(true).write(true),
+    };
+    options
+}
+
+/// Says, now and then, that there is no direct I/O where it was asked for.
+fn refused(path: &Path, error: &io::Error) {
+    static LIMITED: Limited = Limited::new(TELL_EVERY);
+    if let Some(more) = LIMITED.pass(time::monotonic().nanos()) {
+        tracing::warn!(
+            path = %path.display(),
+            more,
+            "the file system refuses direct I/O ({error}); the file is written through the page cache: \
+             set io = \"buffered\", or an output folder on a disk"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::spool::Format;
     use crate::time::Timestamp;
 
-    fn name(directory: &std::path::Path) -> Name {
+    fn name(directory: &Path) -> Name {
         let start = Timestamp::from_parts(1_795_561_200, 0);
         Name::new(directory, "web", start, Format::Pcap, 1)
     }
 
-    #[test]
-    fn a_file_lent_out_and_opened_again_goes_on_where_it_was() {
+    fn append(partial: &mut Partial, bytes: &[u8]) {
+        let (mut parts, mut staging) = ([IoSlice::new(bytes)], Staging::default());
+        partial.append(&mut parts, &mut staging).expect("written");
+    }
+
+    fn goes_on_where_it_was(io: Io) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut partial = Partial::create(name(&folder.path().join("new"))).expect("created");
+        let mut partial = Partial::create(name(&folder.path().join("new")), io).expect("created");
+        let mut parts = [IoSlice::new(b"one"), IoSlice::new(b"two")];
         partial
-            .append(&mut [IoSlice::new(b"one"), IoSlice::new(b"two")])
+            .append(&mut parts, &mut Staging::default())
             .expect("written");
         partial.rest();
         assert!(!partial.is_open() && !partial.is_gone());
+        assert_eq!(fs::read(partial.path()).expect("readable"), b"onetwo");
         partial.wake().expect("opened again");
-        partial
-            .append(&mut [IoSlice::new(b"three")])
-            .expect("written");
+        append(&mut partial, b"three");
         assert_eq!(partial.len(), 11);
         let path = partial.seal().publish().expect("published");
         assert_eq!(fs::read(path).expect("readable"), b"onetwothree");
     }
 
     #[test]
-    fn what_a_failed_write_left_is_cut_off() {
+    fn a_file_lent_out_and_opened_again_goes_on_where_it_was() {
+        goes_on_where_it_was(Io::Buffered);
+        goes_on_where_it_was(Io::Direct);
+    }
+
+    fn is_cut_off(io: Io) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut partial = Partial::create(name(folder.path())).expect("created");
-        partial
-            .append(&mut [IoSlice::new(b"whole|half")])
-            .expect("written");
+        let mut partial = Partial::create(name(folder.path()), io).expect("created");
+        append(&mut partial, b"whole|half");
         (partial.len, partial.torn) = (0, true);
         partial.keep(6);
-        partial
-            .append(&mut [IoSlice::new(b"next")])
-            .expect("written");
+        append(&mut partial, b"next");
         let path = partial.seal().publish().expect("published");
         assert_eq!(fs::read(path).expect("readable"), b"whole|next");
     }
 
     #[test]
+    fn what_a_failed_write_left_is_cut_off() {
+        is_cut_off(Io::Buffered);
+        is_cut_off(Io::Direct);
+    }
+
+    #[test]
+    fn blocks_written_past_the_page_cache_make_the_same_file() {
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let mut partial = Partial::create(name(folder.path()), Io::Direct).expect("created");
+        let (mut all, mut staging) = (Vec::new(), Staging::default());
+        for n in [10, 4086, 4096, 100, 5000, (4 << 20) - 9196, 1, 9 << 20, 7] {
+            let bytes: Vec<u8> = (0..n).map(|i| (i * 31 + all.len()) as u8).collect();
+            let (head, rest) = bytes.split_at(n / 3);
+            let mut parts = [IoSlice::new(head), IoSlice::new(rest)];
+            partial.append(&mut parts, &mut staging).expect("written");
+            all.extend_from_slice(&bytes);
+            let stored = fs::read(partial.path()).expect("readable");
+            assert!(stored.starts_with(&all), "all is there after each write");
+            assert!(stored[all.len()..].iter().all(|&b| b == 0xFF));
+            if n == 100 {
+                partial.trim();
+                assert_eq!(fs::read(partial.path()).expect("readable"), all);
+            }
+        }
+        let path = partial.seal().publish().expect("published");
+        assert!(fs::read(path).expect("readable") == all);
+    }
+
+    #[test]
     fn a_removed_file_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut partial = Partial::create(name(folder.path())).expect("created");
+        let mut partial = Partial::create(name(folder.path()), Io::Buffered).expect("created");
         fs::remove_file(partial.path()).expect("removed");
         assert!(partial.is_gone());
         partial.rest();

@@ -135,14 +135,14 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::{Format, Partial};
+    use crate::spool::{Format, Io, Partial, Staging};
     use crate::time::Timestamp;
 
     fn sealed(folder: &Path, bytes: &[u8]) -> Sealed {
         let name = Name::new(folder, "web", Timestamp::default(), Format::Pcap, 1);
-        let mut partial = Partial::create(name).expect("created");
+        let mut partial = Partial::create(name, Io::Buffered).expect("created");
         partial
-            .append(&mut [io::IoSlice::new(bytes)])
+            .append(&mut [io::IoSlice::new(bytes)], &mut Staging::default())
             .expect("written");
         partial.seal()
     }

@@ -18,11 +18,15 @@ fn lengths() -> impl Iterator<Item = usize> {
 }
 
 fn check(format: Format, precision: Precision) {
-    let folder = folder();
+    check_with(format, precision, &Config::default());
+}
+
+fn check_with(format: Format, precision: Precision, config: &Config) {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
     let mut settings = settings(&folder.path().join("new/deep"), format);
     settings.precision = precision;
     let (target, peer) = (target(0, settings), peer(1));
-    let mut rig = Rig::simple(folder.path());
+    let mut rig = Rig::new(folder.path(), 1, false, config);
     let mut bytes = 0;
     for (n, len) in (0..).zip(lengths()) {
         let frame = frame(n, len);
@@ -64,6 +68,13 @@ fn a_pcap_file_holds_what_was_kept() {
 fn a_pcapng_file_holds_what_was_kept() {
     check(Format::Pcapng, Precision::Nanos);
     check(Format::Pcapng, Precision::Micros);
+}
+
+#[test]
+fn a_file_written_past_the_page_cache_holds_what_was_kept() {
+    let config = toml::from_str("io = \"direct\"").unwrap();
+    check_with(Format::Pcap, Precision::Nanos, &config);
+    check_with(Format::Pcapng, Precision::Micros, &config);
 }
 
 #[test]

@@ -38,6 +38,99 @@ impl Small {
     }
 }
 
+/// An ext4 of 8 MiB in a file, which only root can make.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(image: &Path, at: &Path) -> Option<Self> {
+        fs::write(image, vec![0; 8 << 20]).unwrap();
+        let run = |program: &str, args: &[&str]| {
+            let mut command = Command::new(program);
+            let command = command.args(args).arg(image);
+            if program == "mount" {
+                command.arg(at);
+            }
+            command.output().is_ok_and(|o| o.status.success())
+        };
+        // Without reserved blocks it is full for root too.
+        let made = run("mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^has_journal"]);
+        if made && run("mount", &["-o", "loop"]) {
+            return Some(Self(at.to_owned()));
+        }
+        assert!(
+            std::env::var("CI").is_err(),
+            "this test has to make and mount an ext4 in a file: run it as root, with e2fsprogs"
+        );
+        eprintln!("SKIPPED: an ext4 in a file can be mounted by root only");
+        None
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// Packets of 1000 bytes in all go to a disk of 8 MiB, in writes that `chunk` packets make.
+fn full_disk_past_the_page_cache(format: Format, chunk: u64) {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let at = folder.path().join("disk");
+    fs::create_dir(&at).unwrap();
+    let Some(_disk) = Disk::mount(&folder.path().join("image"), &at) else {
+        return;
+    };
+    let output = at.join("out");
+    let config = toml::from_str("flush_interval = \"20ms\"\nio = \"direct\"").unwrap();
+    let mut rig = Rig::new(&output, 1, true, &config);
+    let (target, peer) = (target(0, settings(&output, format)), peer(0));
+    let mut n = 0;
+    let mut send = |rig: &mut Rig, packets: u64| {
+        for _ in 0..packets {
+            let frame = frame(n, 1000);
+            rig.keep(0, &target, &peer, packet(&frame, n)).unwrap();
+            n += 1;
+            if n.is_multiple_of(chunk) {
+                wait_for("the packets to end", || {
+                    rig.workers[0].progress(n, true);
+                    target.ledger.read().is_closed()
+                });
+            }
+        }
+        wait_for("the packets to end", || {
+            rig.workers[0].progress(n, true);
+            target.ledger.read().is_closed()
+        });
+    };
+    let ballast = at.join("ballast");
+    fs::write(&ballast, vec![0; 3 << 20]).unwrap();
+    send(&mut rig, 1000);
+    assert_eq!(rig.stats.health(), Ok(()));
+    send(&mut rig, 6000);
+    // What is smaller than the write that failed may still find room, so that all is well again.
+    let failed = dropped(&target.ledger.read(), DropReason::WriteFailed);
+    assert!(failed > 1000, "{failed}");
+    fs::remove_file(&ballast).unwrap();
+    send(&mut rig, 500);
+    let report = rig.finish();
+    let tally = assert_closed(&target.ledger);
+    assert_eq!(tally, assert_closed(&peer.ledger));
+    assert_eq!(tally.written + failed, 7500, "there was room again");
+    let found = files(&output);
+    assert_eq!((found.len(), report.lost.len()), (1, 0));
+    assert_eq!(capinfos(&found[0]), tally.written, "the file is whole");
+    assert_eq!(
+        report.files.last[0].bytes,
+        found[0].metadata().unwrap().len()
+    );
+}
+
+#[test]
+fn a_full_disk_written_past_the_page_cache_costs_counted_packets_and_no_half_record() {
+    full_disk_past_the_page_cache(Format::Pcap, 10_000);
+    full_disk_past_the_page_cache(Format::Pcapng, 333);
+}
+
 impl Drop for Small {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).output();

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::spool::Io;
 use crate::units::{Interval, Size};
 
 /// The smallest memory budget: a few jumbo packets for each thread have to fit.
@@ -34,6 +35,8 @@ pub struct Config {
     pub ordering: Ordering,
     /// The longest that a packet waits in memory before it is written: what a crash may cost.
     pub flush_interval: Interval,
+    /// How bytes get to the disk.
+    pub io: Io,
     /// Most capture files that are open at once; more sessions take turns.
     pub max_open_files: usize,
     /// Writer threads; 0 chooses.
@@ -52,6 +55,7 @@ impl Default for Config {
             buffer: Size::mebibytes(256),
             ordering: Ordering::Time,
             flush_interval: Interval::seconds(1),
+            io: Io::Buffered,
             max_open_files: 256,
             writers: 0,
             on_close: None,
@@ -131,6 +135,14 @@ mod tests {
             toml::from_str::<Config>("").expect("all keys have defaults"),
             config
         );
+    }
+
+    #[test]
+    fn direct_io_is_asked_for_by_name_and_nothing_else_passes_for_it() {
+        let config: Config = toml::from_str("io = \"direct\"").expect("it can be read");
+        assert_eq!(config.io, Io::Direct);
+        let error = toml::from_str::<Config>("io = \"mmap\"").expect_err("no such way");
+        assert!(error.to_string().contains("buffered"), "{error}");
     }
 
     #[test]

@@ -18,11 +18,11 @@ use crate::sink::capture::closer::Job;
 use crate::sink::capture::peers::Peers;
 use crate::sink::capture::plan::{Outcome, Plan};
 use crate::sink::capture::queue::{Heap, Stretch};
-use crate::sink::capture::run::Mark;
-use crate::sink::capture::series::{self, Current, Series};
+use crate::sink::capture::run::{Mark, Run};
+use crate::sink::capture::series::{self, Current, More, Series};
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::{Place, Stats};
-use crate::spool::{Error, Partial};
+use crate::spool::{Error, Format, Io, Partial, Staging};
 use crate::time;
 
 /// After a file could not be opened, the next attempt is made so much later.
@@ -40,6 +40,8 @@ pub(super) struct Desk {
     closers: Vec<Sender<Job>>,
     /// Whether a record of lower order than the last is worth telling.
     ordered: bool,
+    io: Io,
+    staging: Staging,
     peers: Peers,
     plan: Plan,
     heap: Heap,
@@ -55,6 +57,7 @@ impl Desk {
         stats: Arc<Stats>,
         closers: Vec<Sender<Job>>,
         ordered: bool,
+        io: Io,
     ) -> Self {
         Self {
             number,
@@ -62,6 +65,8 @@ impl Desk {
             stats,
             closers,
             ordered,
+            io,
+            staging: Staging::default(),
             peers: Peers::default(),
             plan: Plan::default(),
             heap: Heap::new(),
@@ -82,6 +87,9 @@ impl Desk {
         }
         self.commit(series);
         series.queue.sweep(&self.shared.pool);
+        if let Some(current) = &mut series.current {
+            current.partial.write_behind();
+        }
     }
 
     /// Decides whether this flush can write at all, and opens the file again where it was closed.
@@ -134,16 +142,87 @@ impl Desk {
         }
     }
 
-    fn lay(&mut self, series: &mut Series, stretch: Stretch) {
-        for i in stretch.from..stretch.to {
-            let Some(mark) = series.queue.mark(stretch.run, i) else {
-                continue;
-            };
-            self.watch_order(series, &mark);
-            if !self.place(series, stretch.run, mark) {
-                let reason = series.gave_up.unwrap_or(DropReason::WriteFailed);
-                self.lose(series, &mark, reason);
+    /// Plans records: all at once where one file takes them as they lie, else one by one.
+    fn lay(&mut self, series: &mut Series, mut stretch: Stretch) {
+        while stretch.from < stretch.to {
+            if self.lay_together(series, stretch).is_some() {
+                return;
             }
+            // The first record makes the file.
+            let alone = series.current.is_none() && series.gave_up.is_none();
+            let end = if alone { stretch.from + 1 } else { stretch.to };
+            for i in stretch.from..end {
+                self.lay_one(series, stretch.run, i);
+            }
+            stretch.from = end;
+        }
+    }
+
+    /// Plans records that lie together and go into the open file, if that is what they do.
+    fn lay_together(&mut self, series: &mut Series, stretch: Stretch) -> Option<()> {
+        let Stretch { run, from, to } = stretch;
+        let current = series
+            .current
+            .as_mut()
+            .filter(|_| series.gave_up.is_none())?;
+        let laid = series.queue.run(run)?;
+        let marks = laid.marks(from, to);
+        let highest = marks.last()?.order;
+        let place = laid.together(from, to)?;
+        let more = More {
+            packets: marks.len() as u64,
+            bytes: u64::from(place.1),
+            last: laid.times(from, to).last,
+            slots: 0,
+        };
+        let settings = &series.target.settings;
+        let early = marks.first()?.order < series.highest;
+        if early || current.refuses(&more, &self.plan, settings).is_some() {
+            return None;
+        }
+        let numbered = match settings.format {
+            Format::Pcap => self.meet(current, laid, from, to),
+            Format::Pcapng => current.slots.numbers(laid, from, to)?,
+        };
+        if numbered {
+            series.number(stretch);
+        }
+        series.highest = highest;
+        self.plan.add(stretch, place);
+        if self.plan.is_full(self.io) {
+            self.commit(series);
+        }
+        Some(())
+    }
+
+    /// Sees to it that a pcap file, which says nothing of them, has met the peers of some records.
+    fn meet(&mut self, current: &mut Current, run: &Run, from: usize, to: usize) -> bool {
+        let mut meet = |id| {
+            if current.slots.find(id).is_none() {
+                self.plan.lead(&[], current.slots.len());
+                let peer = self.peers.get(id, &self.shared.peers).cloned();
+                current.slots.add(id, peer);
+            }
+        };
+        match run.shares(from, to) {
+            Some(shares) => shares.iter().for_each(|share| meet(share.peer)),
+            None => run.marks(from, to).iter().for_each(|mark| meet(mark.peer)),
+        }
+        false
+    }
+
+    fn lay_one(&mut self, series: &mut Series, run: usize, at: usize) {
+        let Some(laid) = series.queue.run(run) else {
+            return;
+        };
+        let Some(mark) = laid.marks(at, at + 1).first().copied() else {
+            return;
+        };
+        let len = laid.len_of(&mark);
+        self.watch_order(series, &mark);
+        if !self.place(series, run, at, &mark, len) {
+            let reason = series.gave_up.unwrap_or(DropReason::WriteFailed);
+            self.lose(series, &mark, reason);
         }
     }
 
@@ -155,9 +234,9 @@ impl Desk {
     }
 
     /// Plans a record, in the file that it belongs into. False when there is none.
-    fn place(&mut self, series: &mut Series, run: usize, mark: Mark) -> bool {
-        self.turn_page(series, &mark);
-        if series.gave_up.is_some() || !self.has_file(series, &mark) {
+    fn place(&mut self, series: &mut Series, run: usize, at: usize, mark: &Mark, len: u32) -> bool {
+        self.turn_page(series, mark, len);
+        if series.gave_up.is_some() || !self.has_file(series, mark) {
             return false;
         }
         let settings = &series.target.settings;
@@ -172,17 +251,18 @@ impl Desk {
             current.slots.add(mark.peer, peer)
         });
         if let Some(run) = series.queue.run_mut(run) {
-            run.set_interface(&mark, slot);
+            run.set_interface(at, slot);
         }
-        self.plan.add(run, mark, slot, current.slots.len());
-        if self.plan.is_full() {
+        let (from, to) = (at, at + 1);
+        self.plan.add(Stretch { run, from, to }, (mark.start, len));
+        if self.plan.is_full(self.io) {
             self.commit(series);
         }
         true
     }
 
     /// Finishes the file when the record belongs into the next one.
-    fn turn_page(&mut self, series: &mut Series, mark: &Mark) {
+    fn turn_page(&mut self, series: &mut Series, mark: &Mark, len: u32) {
         let settings = &series.target.settings;
         let Some(current) = series.current.as_mut() else {
             return;
@@ -193,7 +273,13 @@ impl Desk {
         }
         let lead = self.block.len();
         self.block.clear();
-        if let Some(cause) = current.refuses(mark, lead, &self.plan, settings) {
+        let more = More {
+            packets: 1,
+            bytes: lead as u64 + u64::from(len),
+            last: mark.time,
+            slots: usize::from(lead > 0),
+        };
+        if let Some(cause) = current.refuses(&more, &self.plan, settings) {
             self.commit(series);
             self.seal(series, cause);
         }
@@ -216,10 +302,10 @@ impl Desk {
         }
     }
 
-    fn create(&self, series: &mut Series, mark: &Mark) -> Result<Current, Error> {
-        let mut partial = Partial::create(series.next_name(mark.time))?;
+    fn create(&mut self, series: &mut Series, mark: &Mark) -> Result<Current, Error> {
+        let mut partial = Partial::create(series.next_name(mark.time), self.io)?;
         let header = series.header();
-        if let Err(short) = partial.append(&mut [IoSlice::new(&header)]) {
+        if let Err(short) = partial.append(&mut [IoSlice::new(&header)], &mut self.staging) {
             let path = partial.path().clone();
             partial.discard();
             let source = short.error;
@@ -261,11 +347,14 @@ impl Desk {
         let Some(current) = series.current.as_mut() else {
             return;
         };
-        let result = self.plan.write(&series.queue, &mut current.partial);
+        let result = self
+            .plan
+            .write(&series.queue, &mut current.partial, &mut self.staging);
         let outcome = match &result {
             Ok(()) => self.plan.all(current.slots.len()),
             Err(short) => {
-                let outcome = self.plan.whole(short.written, current.slots.len());
+                let (queue, slots) = (&series.queue, &mut current.slots);
+                let outcome = self.plan.whole(short.written, queue, slots);
                 current.partial.keep(outcome.bytes);
                 outcome
             }
@@ -288,18 +377,27 @@ impl Desk {
     }
 
     fn count(&mut self, series: &mut Series, outcome: &Outcome) {
-        let (written, lost) = self.plan.records().split_at(outcome.records);
-        if let Some(current) = series.current.as_mut() {
-            current.slots.truncate(outcome.slots);
-            for record in written {
-                current.count(&record.mark, record.slot);
+        let Some(current) = series.current.as_mut() else {
+            return;
+        };
+        current.slots.truncate(outcome.slots);
+        let mut left = outcome.packets;
+        for planned in self.plan.records() {
+            let Some(run) = series.queue.run(planned.run) else {
+                continue;
+            };
+            let end = planned.to.min(planned.from + left);
+            left -= end - planned.from;
+            if end > planned.from {
+                current.count(run, planned.from, end);
             }
-            let (packets, bytes) = current.slots.settle();
-            series.target.ledger.add_written(packets, bytes);
+            for mark in run.marks(end, planned.to) {
+                series.target.ledger.add_dropped(DropReason::WriteFailed, 1);
+                self.shared.blame(mark, DropReason::WriteFailed);
+            }
         }
-        for record in lost {
-            self.lose(series, &record.mark, DropReason::WriteFailed);
-        }
+        let (packets, bytes) = current.slots.settle();
+        series.target.ledger.add_written(packets, bytes);
     }
 
     fn lose(&self, series: &Series, mark: &Mark, reason: DropReason) {
@@ -339,7 +437,13 @@ impl Desk {
             return;
         }
         let woken = current.partial.wake().is_ok();
-        if !woken || current.partial.append(&mut [IoSlice::new(&bytes)]).is_err() {
+        let mut parts = [IoSlice::new(&bytes)];
+        if !woken
+            || current
+                .partial
+                .append(&mut parts, &mut self.staging)
+                .is_err()
+        {
             current.partial.keep(0);
             tracing::warn!(
                 path = %current.partial.path().display(),

@@ -37,12 +37,15 @@ pub struct Capture {
     runs: Vec<Option<Run>>,
     /// Which of them are open.
     open: Vec<u32>,
+    /// Runs that are as large as can be and go with the next bundle.
+    full: Vec<Run>,
     /// By [`Target::id`]: the class of buffer that its last run needed.
     hints: Vec<u8>,
     /// By [`Peer::id`]: whether it is in the register.
     met: Vec<bool>,
-    /// Bytes in open runs.
+    /// Bytes in open and full runs, and how many are worth a bundle.
     held: usize,
+    chunk: usize,
     /// Lowest order in open runs.
     oldest: u64,
     /// When `progress` first saw what is now open.
@@ -55,12 +58,15 @@ pub struct Capture {
 
 impl Capture {
     pub(super) fn new(worker: u16, shared: Arc<Shared>, writers: Vec<Sender<Bundle>>) -> Self {
+        let chunk = shared.chunk();
         Self {
             worker,
             shared,
+            chunk,
             writers,
             runs: Vec::new(),
             open: Vec::new(),
+            full: Vec::new(),
             hints: Vec::new(),
             met: Vec::new(),
             held: 0,
@@ -99,12 +105,11 @@ impl Capture {
         Some(())
     }
 
-    /// Moves a full run into the next larger buffer; one that is as large as can be is sent.
+    /// Moves a full run into the next larger buffer; one that is as large as can be is laid aside.
     fn grow(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
         let run = self.runs.get_mut(target.id as usize)?.as_mut()?;
         if run.buffer.class() == LARGEST {
-            self.send();
-            return self.open(target, bytes);
+            return self.lay_aside(target, bytes);
         }
         let need = class_for(run.buffer.bytes.len() + bytes, 1).unwrap_or(LARGEST);
         let class = need.max(run.buffer.class() + 1);
@@ -116,8 +121,15 @@ impl Capture {
         if run.buffer.has_room(bytes, 1) {
             return Some(());
         }
-        self.send();
-        self.open(target, bytes)
+        self.lay_aside(target, bytes)
+    }
+
+    fn lay_aside(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
+        let buffer = self.shared.pool.take(LARGEST)?;
+        let run = self.runs.get_mut(target.id as usize)?.as_mut()?;
+        let full = std::mem::replace(run, Run::new(Arc::clone(target), buffer));
+        self.full.push(full);
+        run.buffer.has_room(bytes, 1).then_some(())
     }
 
     /// Sees to it that writers find `peer`.
@@ -148,13 +160,17 @@ impl Capture {
 
     fn collect(&mut self, writer: usize, writers: usize) -> Vec<Run> {
         let mine = |id: &&u32| **id as usize % writers == writer;
-        let mut collected = Vec::with_capacity(self.open.iter().filter(mine).count());
+        let open = self.open.iter().filter(mine).count();
+        let mut collected = Vec::with_capacity(self.full.len() + open);
+        let full = |run: &mut Run| mine(&&run.target.id);
+        collected.extend(self.full.extract_if(.., full));
         for &id in self.open.iter().filter(mine) {
             let run = self.runs.get_mut(id as usize).and_then(Option::take);
             let Some(run) = run else { continue };
             let class = class_for(run.buffer.bytes.len(), run.buffer.marks.len());
+            let filled = collected.iter().any(|r: &Run| r.target.id == id);
             if let Some(hint) = self.hints.get_mut(id as usize) {
-                *hint = class.unwrap_or(LARGEST);
+                *hint = class.filter(|_| !filled).unwrap_or(LARGEST);
             }
             collected.push(run);
         }
@@ -199,11 +215,13 @@ impl Sink for Capture {
             self.refused = true;
             return Err(DropReason::BufferFull);
         };
-        let len = run.push(peer.id, &packet);
-        self.held += len;
+        let is_other = run.peer() != peer.id;
+        self.held += run.push(peer.id, &packet);
         self.oldest = self.oldest.min(packet.order);
-        self.meet(peer);
-        if self.held >= self.shared.chunk() {
+        if is_other {
+            self.meet(peer);
+        }
+        if self.held >= self.chunk {
             self.send();
         }
         Ok(())

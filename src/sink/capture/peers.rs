@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hashbrown::HashMap;
 
 use crate::packet::{DropReason, Peer, Tally};
+use crate::sink::capture::run::Run;
 
 /// What interface statistics say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -141,6 +142,22 @@ impl Slots {
         }
     }
 
+    /// Whether the records of a run need other numbers than 0, the one that they were made with; `None` when
+    /// a peer of theirs has no number yet.
+    pub(super) fn numbers(&mut self, run: &Run, from: usize, to: usize) -> Option<bool> {
+        let mut other = false;
+        let mut ask = |id| {
+            let slot = self.find(id);
+            other |= slot.is_some_and(|slot| slot > 0);
+            slot.is_some()
+        };
+        let known = match run.shares(from, to) {
+            Some(shares) => shares.iter().all(|share| ask(share.peer)),
+            None => run.marks(from, to).iter().all(|mark| ask(mark.peer)),
+        };
+        known.then_some(other)
+    }
+
     /// Gives the next number to a peer.
     pub(super) fn add(&mut self, id: u32, peer: Option<Arc<Peer>>) -> u32 {
         let slot = self.list.len() as u32;
@@ -162,16 +179,16 @@ impl Slots {
         self.last = None;
     }
 
-    /// Counts a packet as written, for now only here.
-    pub(super) fn count(&mut self, slot: u32, caplen: u32) {
+    /// Counts packets as written, for now only here.
+    pub(super) fn count(&mut self, slot: u32, packets: u64, bytes: u64) {
         let Some(place) = self.list.get_mut(slot as usize) else {
             return;
         };
         if place.packets == 0 {
             self.touched.push(slot);
         }
-        place.packets += 1;
-        place.bytes += u64::from(caplen);
+        place.packets += packets;
+        place.bytes += bytes;
     }
 
     /// Adds what was counted to the peers' ledgers; gives packets and bytes of all.

@@ -3,13 +3,14 @@
 //! Takes: the budget. Gives: [`Buffer`]s of a few fixed sizes, or nothing when the budget is used up.
 //! Holds: the memory of all buffers that are out (bytes and marks, by capacity and not by what is in
 //! them) never exceeds the budget; buffers that come back are kept for the next taker, up to an
-//! eighth of the budget, so that a steady flow of packets allocates nothing. The shared number is
-//! touched once per buffer, not per packet.
+//! eighth of the budget, so that a steady flow of packets allocates nothing. The one that came back last is
+//! the first to go out again: while the disk keeps up, few are in circulation and the cache holds them. Number
+//! and locks are touched once per buffer, not per packet.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::{Counter, Gauge};
-use crate::sink::capture::run::Mark;
+use crate::sink::capture::run::{MOST_SHARES, Mark, Share};
 
 /// Sizes of buffers, by class. A session that sends little holds little.
 const CLASSES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
@@ -20,12 +21,15 @@ const BYTES_PER_MARK: usize = 64;
 /// The largest class.
 pub(super) const LARGEST: u8 = (CLASSES.len() - 1) as u8;
 
-/// Room for serialised records and their marks. Neither vector ever grows.
+/// Room for serialised records, their marks and the shares of their peers. No vector ever grows.
 #[derive(Debug)]
 pub(super) struct Buffer {
     pub(super) bytes: Vec<u8>,
     pub(super) marks: Vec<Mark>,
+    pub(super) shares: Vec<Share>,
     class: u8,
+    most: usize,
+    most_marks: usize,
 }
 
 impl Buffer {
@@ -34,7 +38,10 @@ impl Buffer {
         Self {
             bytes: Vec::with_capacity(bytes),
             marks: Vec::with_capacity(bytes / BYTES_PER_MARK),
+            shares: Vec::with_capacity(MOST_SHARES),
             class,
+            most: bytes,
+            most_marks: bytes / BYTES_PER_MARK,
         }
     }
 
@@ -45,8 +52,7 @@ impl Buffer {
 
     /// Whether `records` records of `bytes` bytes together fit.
     pub(super) fn has_room(&self, bytes: usize, records: usize) -> bool {
-        self.bytes.len() + bytes <= size(self.class)
-            && self.marks.len() + records <= size(self.class) / BYTES_PER_MARK
+        self.bytes.len() + bytes <= self.most && self.marks.len() + records <= self.most_marks
     }
 }
 
@@ -57,7 +63,8 @@ fn size(class: u8) -> usize {
 /// What a buffer of a class counts for in the budget.
 fn cost(class: u8) -> u64 {
     let bytes = size(class);
-    (bytes + bytes / BYTES_PER_MARK * size_of::<Mark>()) as u64
+    let rest = bytes / BYTES_PER_MARK * size_of::<Mark>() + MOST_SHARES * size_of::<Share>();
+    (bytes + rest) as u64
 }
 
 /// The smallest class that holds so much, if any does.
@@ -75,15 +82,35 @@ pub(super) struct Pool {
     high: Gauge,
     /// Buffers that had to be allocated.
     made: Counter,
-    shelves: Vec<(Sender<Buffer>, Receiver<Buffer>)>,
+    shelves: Vec<Shelf>,
+}
+
+/// Buffers of one class that wait to be used again, and how many may.
+#[derive(Debug)]
+struct Shelf {
+    buffers: Mutex<Vec<Buffer>>,
+    most: usize,
+}
+
+impl Shelf {
+    /// A thread that panicked while it held the lock leaves a list that is still good.
+    fn lock(&self) -> MutexGuard<'_, Vec<Buffer>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Pool {
     /// A pool whose buffers together take at most `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
         let shelf = |class| {
-            let share = limit / (8 * CLASSES.len() as u64) / cost(class);
-            bounded(usize::try_from(share).unwrap_or(1).clamp(1, 4096))
+            // Half of it is for the largest, which a bundle has several of.
+            let part = if class == LARGEST { 16 } else { 64 };
+            let share = limit / part / cost(class);
+            let most = usize::try_from(share).unwrap_or(1).clamp(1, 4096);
+            Shelf {
+                buffers: Mutex::default(),
+                most,
+            }
         };
         Self {
             limit,
@@ -103,8 +130,8 @@ impl Pool {
             return None;
         }
         self.high.raise(used);
-        let shelved = self.shelves.get(usize::from(class))?.1.try_recv();
-        Some(shelved.unwrap_or_else(|_| {
+        let shelved = self.shelves.get(usize::from(class))?.lock().pop();
+        Some(shelved.unwrap_or_else(|| {
             self.made.add(1);
             Buffer::new(class)
         }))
@@ -115,9 +142,13 @@ impl Pool {
         self.used.sub(cost(buffer.class));
         buffer.bytes.clear();
         buffer.marks.clear();
-        if let Some((shelf, _)) = self.shelves.get(usize::from(buffer.class)) {
+        buffer.shares.clear();
+        if let Some(shelf) = self.shelves.get(usize::from(buffer.class)) {
+            let mut buffers = shelf.lock();
             // A full shelf lets the buffer go.
-            let _ = shelf.try_send(buffer);
+            if buffers.len() < shelf.most {
+                buffers.push(buffer);
+            }
         }
     }
 
@@ -155,7 +186,7 @@ mod tests {
     fn the_budget_is_never_exceeded_and_comes_back() {
         let pool = Pool::new(1 << 20);
         let taken: Vec<Buffer> = std::iter::from_fn(|| pool.take(LARGEST)).collect();
-        assert_eq!(taken.len(), 2, "384 KiB each");
+        assert_eq!(taken.len(), 2, "352 KiB each");
         let rest: Vec<Buffer> = std::iter::from_fn(|| pool.take(0)).collect();
         assert!(pool.used() <= pool.limit() && pool.limit() - pool.used() < cost(0));
         taken.into_iter().chain(rest).for_each(|b| pool.give(b));

@@ -31,6 +31,15 @@ impl Pending {
     fn rest(&self) -> &[Mark] {
         self.run.buffer.marks.get(self.next..).unwrap_or_default()
     }
+
+    /// Bytes of records `from..to`.
+    fn bytes(&self, from: usize, to: usize) -> usize {
+        if let Some((_, len)) = self.run.together(from, to) {
+            return len as usize;
+        }
+        let marks = self.run.marks(from, to).iter();
+        marks.map(|mark| self.run.len_of(mark) as usize).sum()
+    }
 }
 
 /// Records `from..to` of the run number `run`, which come next.
@@ -60,7 +69,8 @@ impl Queue {
     }
 
     /// Takes a run.
-    pub(super) fn push(&mut self, run: Run, pool: &Pool) {
+    pub(super) fn push(&mut self, mut run: Run, pool: &Pool) {
+        run.share_out();
         self.bytes += run.buffer.bytes.len();
         let small = run.buffer.bytes.len() <= SMALL;
         let last = self.runs.last_mut().filter(|_| small);
@@ -100,15 +110,15 @@ impl Queue {
         let Reverse((_, i)) = heap.pop()?;
         let rival = heap.peek().map_or((u64::MAX, usize::MAX), |Reverse(r)| *r);
         let pending = self.runs.get_mut(i)?;
-        let first = |m: &&Mark| m.order < watermark && (m.order, i) < rival;
-        let (mut count, mut bytes) = (0, 0);
-        for mark in pending.rest().iter().take_while(first) {
-            count += 1;
-            bytes += mark.len as usize;
-        }
+        let first = |m: &Mark| m.order < watermark && (m.order, i) < rival;
+        let rest = pending.rest();
+        let count = match rest.last() {
+            Some(last) if first(last) => rest.len(),
+            _ => rest.partition_point(first),
+        };
         let from = pending.next;
         pending.next += count;
-        self.bytes -= bytes;
+        self.bytes -= pending.bytes(from, pending.next);
         let next = pending.rest().first().filter(|m| m.order < watermark);
         heap.extend(next.map(|m| Reverse((m.order, i))));
         Some(Stretch {
@@ -118,9 +128,9 @@ impl Queue {
         })
     }
 
-    /// Record number `mark` of run number `run`.
-    pub(super) fn mark(&self, run: usize, mark: usize) -> Option<Mark> {
-        self.runs.get(run)?.run.buffer.marks.get(mark).copied()
+    /// Run number `run`.
+    pub(super) fn run(&self, run: usize) -> Option<&Run> {
+        self.runs.get(run).map(|p| &p.run)
     }
 
     /// Bytes of a run.
@@ -218,8 +228,10 @@ mod tests {
         while let Some(s) = queue.next(watermark, &mut heap) {
             assert!(s.to > s.from, "a stretch is never empty");
             for i in s.from..s.to {
-                let mark = queue.mark(s.run, i).expect("a record");
-                let bytes = queue.bytes_of(s.run, mark.start as usize, mark.len as usize);
+                let run = queue.run(s.run).expect("a run");
+                let mark = run.marks(i, i + 1)[0];
+                let len = run.len_of(&mark) as usize;
+                let bytes = queue.bytes_of(s.run, mark.start as usize, len);
                 assert_eq!(
                     &bytes[16..],
                     mark.order.to_be_bytes(),

@@ -7,7 +7,10 @@
 
 use std::sync::Arc;
 
-use crate::capfile::{Format, PCAPNG_INTERFACE_OFFSET, encode};
+use crate::capfile::{
+    Format, PCAP_CAPLEN_OFFSET, PCAPNG_CAPLEN_OFFSET, PCAPNG_INTERFACE_OFFSET, PCAPNG_LEN_OFFSET,
+    encode,
+};
 use crate::packet::DropReason;
 use crate::sink::Kept;
 use crate::sink::capture::pool::Buffer;
@@ -18,7 +21,7 @@ use crate::time::Timestamp;
 /// More than any record header and trailer takes.
 pub(super) const RECORD_ROOM: usize = 64;
 
-/// One record of a run.
+/// One record of a run. Its lengths are read from the record itself when they are asked for, which is seldom.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     /// Its place in the order of arrival.
@@ -27,12 +30,48 @@ pub(super) struct Mark {
     pub(super) time: Timestamp,
     /// Where its record starts.
     pub(super) start: u32,
-    /// Bytes of the whole record.
-    pub(super) len: u32,
-    /// Bytes of the packet in it.
-    pub(super) caplen: u32,
     /// [`Peer::id`](crate::packet::Peer::id).
     pub(super) peer: u32,
+}
+
+/// What a run holds of one peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Share {
+    pub(super) peer: u32,
+    pub(super) packets: u64,
+    /// Bytes of packets, without record headers.
+    pub(super) bytes: u64,
+}
+
+impl Share {
+    const NONE: Self = Self {
+        peer: u32::MAX,
+        packets: 0,
+        bytes: 0,
+    };
+}
+
+/// Runs of more peers than this are counted record by record.
+pub(super) const MOST_SHARES: usize = 8;
+
+/// The times of some records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Times {
+    pub(super) first: Timestamp,
+    pub(super) last: Timestamp,
+}
+
+impl Times {
+    /// No records yet.
+    const NONE: Self = Self {
+        first: Timestamp::from_nanos(u64::MAX),
+        last: Timestamp::from_nanos(0),
+    };
+
+    fn add(&mut self, time: Timestamp) {
+        self.first = self.first.min(time);
+        self.last = self.last.max(time);
+    }
 }
 
 /// Records of one session.
@@ -42,6 +81,15 @@ pub(super) struct Run {
     pub(super) buffer: Buffer,
     /// Whether the marks are in order; with several receivers they need not be.
     pub(super) sorted: bool,
+    /// Whether the marks are in the order of their bytes: neighbouring marks are neighbouring bytes.
+    straight: bool,
+    /// Order of the last mark.
+    last: u64,
+    /// What came of the last mark's peer since the one before it, and is not in the buffer's list yet.
+    share: Share,
+    /// Whether there were more peers than shares.
+    crowded: bool,
+    times: Times,
 }
 
 impl Run {
@@ -51,7 +99,17 @@ impl Run {
             target,
             buffer,
             sorted: true,
+            straight: true,
+            last: 0,
+            share: Share::NONE,
+            crowded: false,
+            times: Times::NONE,
         }
+    }
+
+    /// Whose packet was the last.
+    pub(super) fn peer(&self) -> u32 {
+        self.share.peer
     }
 
     /// Serialises a packet. The caller has made sure that there is room.
@@ -68,21 +126,106 @@ impl Run {
             }
         }
         let len = out.len() - start;
-        self.mark(Mark {
+        let mark = Mark {
             order: packet.order,
             time: packet.time,
             start: start as u32,
-            len: len as u32,
-            caplen: packet.frame.len() as u32,
             peer,
-        });
+        };
+        self.mark(mark, packet.frame.len() as u64);
         len
     }
 
-    fn mark(&mut self, mark: Mark) {
-        let last = self.buffer.marks.last();
-        self.sorted &= last.is_none_or(|last| last.order <= mark.order);
+    #[inline]
+    fn mark(&mut self, mark: Mark, caplen: u64) {
+        self.sorted &= self.last <= mark.order;
+        self.last = mark.order;
+        self.times.add(mark.time);
+        if self.share.peer != mark.peer {
+            self.share_out();
+            self.share.peer = mark.peer;
+        }
+        self.share.packets += 1;
+        self.share.bytes += caplen;
         self.buffer.marks.push(mark);
+    }
+
+    /// Puts what is counted of the last peer into the list.
+    pub(super) fn share_out(&mut self) {
+        let Share {
+            peer,
+            packets,
+            bytes,
+        } = std::mem::replace(&mut self.share, Share::NONE);
+        if packets == 0 {
+            return;
+        }
+        let shares = &mut self.buffer.shares;
+        if let Some(share) = shares.iter_mut().find(|share| share.peer == peer) {
+            share.packets += packets;
+            share.bytes += bytes;
+        } else if shares.len() < MOST_SHARES {
+            shares.push(Share {
+                peer,
+                packets,
+                bytes,
+            });
+        } else {
+            self.crowded = true;
+        }
+    }
+
+    /// What it holds of each peer, when these records are all of it and its peers are few.
+    pub(super) fn shares(&self, from: usize, to: usize) -> Option<&[Share]> {
+        let whole = from == 0 && to == self.buffer.marks.len() && self.share.packets == 0;
+        (whole && !self.crowded).then_some(&self.buffer.shares)
+    }
+
+    /// The times of records `from..to`.
+    pub(super) fn times(&self, from: usize, to: usize) -> Times {
+        if from == 0 && to == self.buffer.marks.len() {
+            return self.times;
+        }
+        let (mut times, marks) = (Times::NONE, self.marks(from, to));
+        marks.iter().for_each(|mark| times.add(mark.time));
+        times
+    }
+
+    /// Records `from..to`.
+    pub(super) fn marks(&self, from: usize, to: usize) -> &[Mark] {
+        self.buffer.marks.get(from..to).unwrap_or_default()
+    }
+
+    /// Start and length of the bytes of records `from..to`, when they lie together.
+    pub(super) fn together(&self, from: usize, to: usize) -> Option<(u32, u32)> {
+        let start = self.buffer.marks.get(from)?.start;
+        let end = match self.buffer.marks.get(to) {
+            Some(next) => next.start,
+            None => self.buffer.bytes.len() as u32,
+        };
+        (self.straight && from < to).then_some((start, end.saturating_sub(start)))
+    }
+
+    /// Bytes of a whole record.
+    pub(super) fn len_of(&self, mark: &Mark) -> u32 {
+        match self.target.settings.format {
+            Format::Pcap => encode::pcap_record_len(self.caplen_of(mark) as usize) as u32,
+            Format::Pcapng => self.number(mark.start as usize + PCAPNG_LEN_OFFSET),
+        }
+    }
+
+    /// Bytes of the packet in a record.
+    pub(super) fn caplen_of(&self, mark: &Mark) -> u32 {
+        let offset = match self.target.settings.format {
+            Format::Pcap => PCAP_CAPLEN_OFFSET,
+            Format::Pcapng => PCAPNG_CAPLEN_OFFSET,
+        };
+        self.number(mark.start as usize + offset)
+    }
+
+    fn number(&self, at: usize) -> u32 {
+        let bytes = self.buffer.bytes.get(at..at + 4);
+        bytes.map_or(0, |b| b.iter().rfold(0, |n, b| n << 8 | u32::from(*b)))
     }
 
     /// Whether the records of `other` fit behind its own.
@@ -96,9 +239,11 @@ impl Run {
         let base = self.buffer.bytes.len() as u32;
         self.buffer.bytes.extend_from_slice(&other.buffer.bytes);
         for mark in other.buffer.marks.get(from..).unwrap_or_default() {
-            let start = base + mark.start;
-            self.mark(Mark { start, ..*mark });
+            let (start, caplen) = (base + mark.start, other.caplen_of(mark));
+            self.mark(Mark { start, ..*mark }, u64::from(caplen));
         }
+        self.straight &= other.straight && from == 0;
+        self.share_out();
     }
 
     /// Puts marks from number `from` in order; equal ones stay as they came.
@@ -107,12 +252,15 @@ impl Run {
             if let Some(rest) = self.buffer.marks.get_mut(from..) {
                 rest.sort_by_key(|mark| mark.order);
             }
-            self.sorted = true;
+            (self.sorted, self.straight) = (true, false);
         }
     }
 
-    /// Writes the number of its interface into a record; a pcap record has none.
-    pub(super) fn set_interface(&mut self, mark: &Mark, interface: u32) {
+    /// Writes the number of its interface into record number `at`; a pcap record has none.
+    pub(super) fn set_interface(&mut self, at: usize, interface: u32) {
+        let Some(mark) = self.buffer.marks.get(at) else {
+            return;
+        };
         if self.target.settings.format == Format::Pcap {
             return;
         }

@@ -13,8 +13,8 @@ use crate::packet::Peer;
 use crate::sink::capture::closed::{Cause, Closed, NAMED};
 use crate::sink::capture::peers::{Peers, Slots, Told};
 use crate::sink::capture::plan::Plan;
-use crate::sink::capture::queue::Queue;
-use crate::sink::capture::run::Mark;
+use crate::sink::capture::queue::{Queue, Stretch};
+use crate::sink::capture::run::Run;
 use crate::spool::{Name, Partial, Settings, Target};
 use crate::time::{Monotonic, Timestamp};
 
@@ -28,6 +28,18 @@ pub(super) struct Current {
     /// A packet of this time or later belongs into the next file.
     pub(super) boundary: Timestamp,
     pub(super) slots: Slots,
+}
+
+/// Records that would come next in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct More {
+    pub(super) packets: u64,
+    /// Their bytes, with the interface blocks before them.
+    pub(super) bytes: u64,
+    /// The latest of their times.
+    pub(super) last: Timestamp,
+    /// Peers that the file has not met.
+    pub(super) slots: usize,
 }
 
 impl Current {
@@ -44,42 +56,52 @@ impl Current {
         }
     }
 
-    /// Why a record, with `lead` bytes before it, has to go into the next file, if it has to.
-    pub(super) fn refuses(
-        &self,
-        mark: &Mark,
-        lead: usize,
-        plan: &Plan,
-        settings: &Settings,
-    ) -> Option<Cause> {
-        let packets = self.packets + plan.records().len() as u64;
-        if packets == 0 {
+    /// Why records have to go into the next file, if they have to.
+    pub(super) fn refuses(&self, more: &More, plan: &Plan, settings: &Settings) -> Option<Cause> {
+        let packets = self.packets + plan.packets();
+        if packets == 0 && more.packets == 1 {
             return None;
         }
-        if mark.time >= self.boundary {
+        if more.last >= self.boundary {
             return Some(Cause::Interval);
         }
-        if settings.rotate_packets.is_some_and(|most| packets >= most) {
+        let packets = packets + more.packets;
+        if settings.rotate_packets.is_some_and(|most| packets > most) {
             return Some(Cause::Packets);
         }
-        let slots = self.slots.len() + usize::from(lead > 0);
-        let more = lead + mark.len as usize + trailer(settings, slots);
-        let size = self.partial.len() + plan.bytes() + more as u64;
+        let slots = self.slots.len() + more.slots;
+        let size = self.partial.len() + plan.bytes() + more.bytes;
+        let size = size + trailer(settings, slots) as u64;
         settings
             .rotate_size
             .is_some_and(|most| size > most)
             .then_some(Cause::Size)
     }
 
-    /// Counts a packet as written.
-    pub(super) fn count(&mut self, mark: &Mark, slot: u32) {
+    /// Counts records `from..to` of a run as written.
+    pub(super) fn count(&mut self, run: &Run, from: usize, to: usize) {
+        let times = run.times(from, to);
         if self.packets == 0 {
-            (self.first, self.last) = (mark.time, mark.time);
+            (self.first, self.last) = (times.first, times.last);
         }
-        self.packets += 1;
-        self.first = self.first.min(mark.time);
-        self.last = self.last.max(mark.time);
-        self.slots.count(slot, mark.caplen);
+        self.packets += (to - from) as u64;
+        self.first = self.first.min(times.first);
+        self.last = self.last.max(times.last);
+        if let Some(shares) = run.shares(from, to) {
+            for share in shares {
+                self.count_peer(share.peer, share.packets, share.bytes);
+            }
+            return;
+        }
+        for mark in run.marks(from, to) {
+            self.count_peer(mark.peer, 1, u64::from(run.caplen_of(mark)));
+        }
+    }
+
+    fn count_peer(&mut self, peer: u32, packets: u64, bytes: u64) {
+        if let Some(slot) = self.slots.find(peer) {
+            self.slots.count(slot, packets, bytes);
+        }
     }
 
     /// What a pcapng file ends with: the statistics of each interface.
@@ -173,6 +195,20 @@ impl Series {
     /// Whether a descriptor is held.
     pub(super) fn is_open(&self) -> bool {
         self.current.as_ref().is_some_and(|c| c.partial.is_open())
+    }
+
+    /// Writes the numbers of their interfaces in the open file into records.
+    pub(super) fn number(&mut self, stretch: Stretch) {
+        let (Some(current), Some(run)) = (&mut self.current, self.queue.run_mut(stretch.run))
+        else {
+            return;
+        };
+        for at in stretch.from..stretch.to {
+            let peer = run.marks(at, at + 1).first().map(|mark| mark.peer);
+            if let Some(slot) = peer.and_then(|peer| current.slots.find(peer)) {
+                run.set_interface(at, slot);
+            }
+        }
     }
 
     /// Where its files go.

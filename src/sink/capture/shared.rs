@@ -13,7 +13,7 @@ use crate::sink::capture::pool::Pool;
 use crate::sink::capture::run::Mark;
 
 /// Bytes that are worth a bundle, or a write, where the budget is not small.
-const CHUNK: usize = 256 << 10;
+const CHUNK: usize = 1 << 20;
 
 /// What all workers and writers share.
 #[derive(Debug)]

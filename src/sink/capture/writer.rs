@@ -197,7 +197,8 @@ impl Writer {
             let Some(series) = place else { continue };
             series.is_listed = false;
             if series.queue.settled(watermark) >= chunk {
-                self.flush(index, watermark);
+                // More is on its way: the filler of the last block is overwritten soon, or trimmed when it is due.
+                self.write(index, watermark, false);
             }
             let place = self.series.get_mut(index).and_then(Option::as_mut);
             if let Some(series) = place.filter(|s| s.queue.bytes() >= chunk) {
@@ -234,12 +235,20 @@ impl Writer {
         }
     }
 
+    /// Writes what is settled, and leaves the file at the end of a record.
     fn flush(&mut self, index: usize, watermark: u64) {
+        self.write(index, watermark, true);
+    }
+
+    fn write(&mut self, index: usize, watermark: u64, trim: bool) {
         let Some(mut series) = self.series.get_mut(index).and_then(Option::take) else {
             return;
         };
         self.make_room(&series);
         self.desk.flush(&mut series, watermark);
+        if let Some(current) = series.current.as_mut().filter(|_| trim) {
+            current.partial.trim();
+        }
         if series.is_retired && series.queue.is_empty() {
             self.desk.seal(&mut series, Cause::Retired);
         }
@@ -276,8 +285,12 @@ impl Writer {
             series.ticket = Some(self.tickets);
             self.open.insert(self.tickets, index);
         }
-        series.deadline =
-            (!series.queue.is_empty()).then(|| time::monotonic().plus(self.manner.flush_interval));
+        let filled = series
+            .current
+            .as_ref()
+            .is_some_and(|c| c.partial.is_filled());
+        let waits = filled || !series.queue.is_empty();
+        series.deadline = waits.then(|| time::monotonic().plus(self.manner.flush_interval));
         if let Some(deadline) = series.deadline {
             self.agenda.flush_by(deadline, index);
         }

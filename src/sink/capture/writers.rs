@@ -134,7 +134,8 @@ impl Starting<'_> {
         let manner = self.manner(number);
         let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
         stats.beat(number, time::monotonic());
-        let desk = Desk::new(number, shared, stats, self.jobs.clone(), manner.ordered);
+        let (jobs, io) = (self.jobs.clone(), self.config.io);
+        let desk = Desk::new(number, shared, stats, jobs, manner.ordered, io);
         let writer = Writer::new(manner, bundles, retired, desk);
         spawn(format!("writer-{number}"), move || writer.run())
     }
