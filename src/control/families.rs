@@ -5,6 +5,7 @@
 //! closed lists, but for the session's name and the rule's number, which are bounded, and the source's mode, of which there is one.
 
 use crate::control::kernel::Family as UdpFamily;
+use crate::control::snapshot::Worker;
 use crate::control::view::{Sample, Value, View, labelled, one};
 use crate::packet::{DropReason, FilterReason};
 
@@ -123,6 +124,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     gauge("worker_heartbeat_age_seconds", "Seconds since the thread last said it was alive.", |v| {
         per_thread(&v.snapshot.workers, "worker", |w| (w.id, w.heartbeat_age_seconds.into()))
     }),
+    gauge("worker_delay_seconds", "Time from arrival to the sink that a share of the batches did not exceed, by steps of two.", worker_delays),
     counter("headers_truncated_packets", "Mirrored packets that had been cut before they arrived.", |v| {
         one(v.snapshot.counters.truncated)
     }),
@@ -192,6 +194,19 @@ fn source_kind<'a>(view: &'a View<'a>) -> Vec<Sample<'a>> {
         ("chosen", chosen.into()),
     ];
     vec![labelled(labels, 1_u64)]
+}
+
+fn worker_delays<'a>(view: &'a View<'a>) -> Vec<Sample<'a>> {
+    let of_worker = |w: &Worker| {
+        let each = ["0.5", "0.99", "1"].into_iter().zip(w.delay_seconds);
+        let id = w.id.to_string();
+        let told = each.map(move |(share, delay)| {
+            let labels = [("worker", id.clone().into()), ("quantile", share.into())];
+            labelled(labels, delay)
+        });
+        told.collect::<Vec<_>>()
+    };
+    view.snapshot.workers.iter().flat_map(of_worker).collect()
 }
 
 fn per_thread<'a, T>(

@@ -139,6 +139,8 @@ fn workers(pipeline: &Pipeline, now: u64) -> Vec<Worker> {
             batches: stage.counters.batches.value(),
             queued_batches: queue.map_or(0, |q| q.len() as u64),
             queue_limit_batches: queue.map_or(0, |q| q.capacity().unwrap_or(0) as u64),
+            delay_seconds: [0.5, 0.99, 1.0]
+                .map(|q| stage.counters.delays.quantile(q).as_secs_f64()),
             heartbeat_age_seconds: seconds(stage.counters.heartbeat.age(now)),
         }
     });

@@ -1,6 +1,6 @@
 //! Counters and gauges: what a number is, and how threads may touch one.
 //!
-//! Takes: nothing. Gives: [`Counter`], [`Gauge`], [`Heartbeat`]: relaxed atomics that any thread may
+//! Takes: nothing. Gives: [`Counter`], [`Gauge`], [`Heartbeat`], [`Delays`]: relaxed atomics that any thread may
 //! read while their owners write. Holds: this room knows no packet and no other room; each room owns
 //! the numbers it makes, and whoever shows them (`control`) reads them when asked. Writers add once per
 //! batch, not per packet, so that sharing costs nothing that can be measured.
@@ -86,5 +86,61 @@ impl Heartbeat {
     /// How long ago the last beat was, seen from `now` (monotonic nanoseconds).
     pub fn age(&self, now: u64) -> Duration {
         Duration::from_nanos(now.saturating_sub(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+/// How many delays there can be told apart: each is twice the one before, the first a microsecond, the last half a minute.
+const STEPS: usize = 26;
+
+/// How long something took, each time, in steps of two.
+#[derive(Debug)]
+pub struct Delays([Counter; STEPS]);
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self([const { Counter::new() }; STEPS])
+    }
+}
+
+impl Delays {
+    /// Counts one.
+    pub fn note(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        let step = (u64::BITS - micros.leading_zeros()) as usize;
+        if let Some(counter) = self.0.get(step.min(STEPS - 1)) {
+            counter.add(1);
+        }
+    }
+
+    /// A delay that this share of all (0 to 1) did not exceed: the end of its step. Zero when there was none.
+    pub fn quantile(&self, share: f64) -> Duration {
+        let counts = || self.0.iter().map(Counter::value);
+        let all: u64 = counts().sum();
+        let mut left = (all as f64 * share).ceil() as u64;
+        for (step, count) in counts().enumerate() {
+            if count > 0 && count >= left {
+                return Duration::from_micros(1 << step);
+            }
+            left -= count.min(left);
+        }
+        Duration::ZERO
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_end_of_the_step_that_holds_it() {
+        let delays = Delays::default();
+        assert_eq!(delays.quantile(1.0), Duration::ZERO);
+        for micros in [0, 3, 3, 3, 900] {
+            delays.note(Duration::from_micros(micros));
+        }
+        let told = [0.0, 0.5, 0.8, 1.0].map(|share| delays.quantile(share).as_micros());
+        assert_eq!(told, [1, 4, 4, 1024]);
+        delays.note(Duration::MAX);
+        assert_eq!(delays.quantile(1.0), Duration::from_micros(1 << 25));
     }
 }

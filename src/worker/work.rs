@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::filter::Direction;
 use crate::headers::{self, Headers};
-use crate::metrics::{Counter, Heartbeat};
+use crate::metrics::{Counter, Delays, Heartbeat};
 use crate::packet::{Batch, DropReason, FilterReason, Packet};
 use crate::session::{Seat, Seats};
 use crate::sink::{Kept, Sink};
@@ -27,6 +27,8 @@ pub struct Counters {
     pub batches: Counter,
     /// Packets that were longer on the wire than what came.
     pub truncated: Counter,
+    /// From the arrival of a batch's first packet until all of it was with the sink; for packets that arrive now.
+    pub delays: Delays,
     /// When it was last seen alive.
     pub heartbeat: Heartbeat,
     /// Set when it has ended.
@@ -105,8 +107,17 @@ impl Work {
         self.counters.batches.add(1);
         self.counters.truncated.add(truncated);
         self.seats.publish();
+        self.note_delay(batch);
         self.pass(batch.receiver, batch.order);
         packets
+    }
+
+    /// One reading of the clock for a batch. A card's clock may differ from the system's by as much as nobody has set it.
+    fn note_delay(&self, batch: &Batch) {
+        let first = batch.packets_of(self.id).next();
+        if let Some(first) = first.filter(|_| !self.patient) {
+            self.counters.delays.note(time::now().since(first.time));
+        }
     }
 
     /// One packet, from its headers into the sink; whether it was longer on the wire than what came.
