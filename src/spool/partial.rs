@@ -362,7 +362,7 @@ mod tests {
     use crate::spool::Format;
     use crate::time::Timestamp;
 
-    fn name(directory: &std::path::Path) -> Name {
+    fn name(directory: &Path) -> Name {
         let start = Timestamp::from_parts(1_795_561_200, 0);
         Name::new(directory, "web", start, Format::Pcap, 1)
     }
