@@ -103,8 +103,8 @@ impl Pool {
     /// A pool whose buffers together take at most `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
         let shelf = |class| {
-            // Half of it is for the largest, which a bundle has several of.
-            let part = if class == LARGEST { 16 } else { 64 };
+            // Most of it is for the largest, which cost the most to make anew: a tenth and four times a 160th are an eighth.
+            let part = if class == LARGEST { 10 } else { 160 };
             let share = limit / part / cost(class);
             let most = usize::try_from(share).unwrap_or(1).clamp(1, 4096);
             Shelf {
