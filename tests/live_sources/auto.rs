@@ -4,7 +4,7 @@ use crate::net_support::SENSOR;
 use crate::scene::{Scene, Sensor, send};
 
 /// Kinds that `auto` prefers to sockets, the fastest first.
-const FASTER: [&str; 1] = ["packet"];
+const FASTER: [&str; 2] = ["xdp", "packet"];
 
 fn is_told(sensor: &mut Sensor, kind: &str, refused: &[&str]) {
     let source = sensor.status()["source"].clone();

@@ -65,12 +65,16 @@ macro_rules! every_claim_for {
     };
 }
 
-every_claim_for! { udp packet }
+every_claim_for! { udp packet xdp }
 
 mod taps {
     suite! { packet:
         bytes::a_vlan_tag_is_looked_through,
         bytes::two_vlan_tags_are_looked_through,
+        changes::a_removed_interface_is_named,
+    }
+    suite! { xdp:
+        bytes::a_vlan_tag_is_looked_through,
         changes::a_removed_interface_is_named,
     }
 }

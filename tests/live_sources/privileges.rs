@@ -54,6 +54,55 @@ fn three_capabilities_are_enough_for_a_ring_with_the_ingress_drop() {
     assert!(mode.contains("dropped behind the tap"), "{mode}");
 }
 
+#[test]
+fn three_capabilities_and_locked_memory_are_enough_for_xdp_in_the_driver() {
+    let Some(mut scene) = Scene::make("xdp") else {
+        return;
+    };
+    // CAP_IPC_LOCK stands for the unit's LimitMEMLOCK, which a test can't always raise
+    scene.through = vec![
+        "setpriv",
+        "--reuid=nobody",
+        "--regid=nogroup",
+        "--clear-groups",
+        "--bounding-set=-all,+net_raw,+net_admin,+bpf,+ipc_lock",
+        "--inh-caps=-all,+net_raw,+net_admin,+bpf,+ipc_lock",
+        "--ambient-caps=+net_raw,+net_admin,+bpf,+ipc_lock",
+    ];
+    let net = scene.net();
+    let mut sensor = scene.start(&net);
+    let mode = sensor.status()["source"]["mode"].to_string();
+    assert!(mode.contains("native"), "{mode}");
+    let sent = send(&net, SENSOR, "--vni 1 --count 300 --rate 3000");
+    sensor.wait_received(sent);
+    sensor.stop().is_whole(sent);
+}
+
+#[test]
+fn xdp_without_its_privileges_names_them() {
+    let Some(mut scene) = Scene::make("xdp") else {
+        return;
+    };
+    scene.through = RAW_ALONE.to_vec();
+    let net = scene.net();
+    let said = refusal(&scene, &net);
+    assert!(said.contains("CAP_BPF") && said.contains(DEVICE), "{said}");
+}
+
+#[test]
+fn a_program_that_is_on_the_interface_already_is_told() {
+    let Some(scene) = Scene::make("xdp") else {
+        return;
+    };
+    let net = scene.net();
+    let first = scene.start(&net);
+    let mut second = Scene::make("xdp").unwrap();
+    second.listen = vec!["[::]:4790".to_owned()];
+    let said = refusal(&second, &net);
+    assert!(said.contains("another XDP program"), "{said}");
+    drop(first);
+}
+
 /// A kernel vxlan device on the sensor's host, on the tunnel port.
 fn device(net: &Net) {
     let words = "ip link add vx0 type vxlan id 9 local 10.77.0.2 dstport 4789 dev mt1 nolearning";
