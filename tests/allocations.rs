@@ -189,15 +189,14 @@ fn of_a_replay(folder: &Path, packets: u32) -> usize {
     let output = folder.join(format!("out-{packets}"));
     let config = format!("output = '{}'\n{SESSIONS}", output.display());
     let config = Config::parse(Path::new("m.toml"), &config).unwrap();
-    let allocated = allocations(|| {
+    allocations(|| {
         let pipeline = pipeline::replay(&config, Path::new("."), vec![file]).unwrap();
         while !pipeline.is_through() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let report = pipeline.finish(Duration::from_secs(60));
         assert_eq!(report.total.received, u64::from(packets));
-    });
-    allocated
+    })
 }
 
 #[test]
