@@ -28,6 +28,9 @@ use serde::{Deserialize, Serialize};
 use crate::packet::{Batch, Ports};
 use crate::units::{Interval, Size};
 
+/// How long a source is read after the stop was asked for, whatever it still holds.
+const DRAIN: Duration = Duration::from_secs(5);
+
 /// The `[source]` table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

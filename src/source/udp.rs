@@ -23,7 +23,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Batch, Datagram, DropReason};
 use crate::source::watermark::Watermark;
-use crate::source::{Clock, Config, Facts, Kind, Received, Source, Timestamps, interfaces, place};
+use crate::source::{Clock, Config, DRAIN, Facts, Kind, Received, Source, Timestamps, interfaces, place};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
 use crate::time::{self, Monotonic, Timestamp};
@@ -41,8 +41,6 @@ const SHORTEST_NAP: Duration = Duration::from_micros(50);
 /// As many datagrams in a call are a number, and worth that many naps.
 const CROWD: usize = 4;
 const NAPS: u32 = 4;
-/// How long a socket is read after the stop was asked for, whatever still comes.
-const DRAIN: Duration = Duration::from_secs(5);
 /// Calls between two readings of `SO_MEMINFO` under load.
 const MEM_INFO_EVERY: u32 = 64;
 

@@ -32,7 +32,7 @@ use crate::source::fragments::{Fragments, Outcome};
 use crate::source::interfaces::Interface;
 use crate::source::outer::{self, Fragment, Outer, Udp};
 use crate::source::watermark::Watermark;
-use crate::source::{Clock, Facts, Received, Source, place};
+use crate::source::{Clock, DRAIN, Facts, Received, Source, place};
 use crate::sys::interface;
 use crate::sys::lease::Lease;
 use crate::sys::ring::Ring;
@@ -52,8 +52,6 @@ const WAIT: Duration = Duration::from_millis(20);
 const LOOK_EVERY: u32 = 64;
 /// How much longer than it should the kernel may take to hand over the last block.
 const LAST_BLOCK: Duration = Duration::from_millis(10);
-/// How long a ring is read after the stop was asked for, whatever still lies in it.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// One ring of an interface.
 #[derive(Debug)]
