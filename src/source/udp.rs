@@ -23,7 +23,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Batch, Datagram, DropReason};
 use crate::source::watermark::Watermark;
-use crate::source::{Clock, Config, DRAIN, Facts, Kind, Received, Source, Timestamps, interfaces, place};
+use crate::source::{
+    Clock, Config, DRAIN, Facts, Kind, Received, Source, Timestamps, interfaces, place,
+};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
 use crate::time::{self, Monotonic, Timestamp};
@@ -204,7 +206,7 @@ impl Udp {
             facts: Arc::new(facts),
             has_card_times: clock == Clock::Hardware,
             drops: 0,
-            watermark: Watermark::new(clock, Duration::ZERO),
+            watermark: Watermark::new(Clock::Kernel, Duration::ZERO, &Arc::default()),
             last_len: 0,
             naps: 0,
             nap: config.latency.duration().saturating_sub(MARGIN),
@@ -280,12 +282,14 @@ impl Udp {
         let (mut drops, mut stray_times) = (None, 0);
         for (slot, message) in self.messages.messages().enumerate() {
             drops = message.drops.or(drops);
-            let time = message
-                .time
-                .map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns));
-            self.watermark.see(time);
+            let stamp = |told: Option<(u64, u32)>| {
+                told.map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns))
+            };
+            let time = stamp(message.time);
+            // the order is the kernel's, also where a card says the time: cards differ, and not every packet has theirs
+            let order = self.watermark.see(stamp(message.kernel_time), false);
             stray_times += u64::from(message.is_card_time != self.has_card_times);
-            put(batch, slot, message, port, time);
+            put(batch, slot, message, port, (time, order));
         }
         self.facts.count_stray_times(stray_times);
         if let Some(drops) = drops {
@@ -299,7 +303,13 @@ impl Udp {
     }
 }
 
-fn put(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Timestamp) {
+fn put(
+    batch: &mut Batch,
+    slot: usize,
+    message: Message,
+    port: u16,
+    (time, order): (Timestamp, u64),
+) {
     match message.source {
         Some(source) if !message.truncated => batch.datagrams.push(Datagram {
             start: (slot * STRIDE) as u32,
@@ -308,7 +318,7 @@ fn put(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Timest
             source,
             port,
             time,
-            order: time.nanos(),
+            order,
         }),
         Some(_) => batch.refuse(DropReason::DatagramTruncated, message.len),
         None => batch.refuse(DropReason::OuterMalformed, message.len),

@@ -10,7 +10,7 @@ use crate::source::fragments::Fragments;
 use crate::source::interfaces::{self, Interface};
 use crate::source::packet::guard::Guard;
 use crate::source::packet::{BLOCK_SHIFT, Packet, filter};
-use crate::source::watermark::Watermark;
+use crate::source::watermark::{Card, Watermark};
 use crate::source::{Clock, Config, Facts, Kind, place};
 use crate::sys::ring::{Fanout, Ring, Setup, Step};
 use crate::sys::sockopt::Instruction;
@@ -49,6 +49,12 @@ pub enum Error {
         max = filter::MAX_ADDRESSES
     )]
     Addresses(usize),
+    /// Too many ports.
+    #[error(
+        "cannot tell {0} ports apart in front of a packet ring, at most {max}; listen on fewer, or use source.kind = \"udp\"",
+        max = filter::MAX_PORTS
+    )]
+    Ports(usize),
     /// Anything else, with the step that failed.
     #[error("cannot open a packet ring on {interface}: {step}: {error}")]
     Ring {
@@ -73,6 +79,9 @@ pub fn open(config: &Config, receivers: usize) -> Result<Vec<Packet>, Error> {
     let mut ports: Vec<u16> = config.listen.iter().map(SocketAddr::port).collect();
     ports.sort_unstable();
     ports.dedup();
+    if ports.len() > filter::MAX_PORTS {
+        return Err(Error::Ports(ports.len()));
+    }
     let program = filter::program(&ports, &addresses);
     let found = interfaces::find(config)?;
     let openings = || {
@@ -142,9 +151,10 @@ impl Opening<'_> {
             (n, Fanout::Cpu) => format!(", one of {n} by core"),
             (n, Fanout::Hash) => format!(", one of {n} by hash"),
         };
+        let card = Arc::default();
         let each = rings.rings.into_iter();
         Ok(each
-            .map(|ring| self.source(ring, rings.clock, &spread, guard))
+            .map(|ring| self.source(ring, (rings.clock, &card), &spread, guard))
             .collect())
     }
 
@@ -190,7 +200,13 @@ impl Opening<'_> {
         }
     }
 
-    fn source(&self, ring: Ring, clock: Clock, spread: &str, guard: &Arc<Guard>) -> Packet {
+    fn source(
+        &self,
+        ring: Ring,
+        (clock, card): (Clock, &Arc<Card>),
+        spread: &str,
+        guard: &Arc<Guard>,
+    ) -> Packet {
         let blocks = self.blocks();
         let retire = Duration::from_millis(u64::from(self.retire()));
         let bytes = (blocks << BLOCK_SHIFT) as u64;
@@ -216,7 +232,7 @@ impl Opening<'_> {
             fragments: Fragments::default(),
             kept_back: None,
             retire,
-            watermark: Watermark::new(clock, retire),
+            watermark: Watermark::new(clock, retire, card),
             blocks: 0,
             stopping: None,
             _guard: Arc::clone(guard),
