@@ -24,7 +24,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::packet::{Batch, Datagram, DropReason};
 use crate::source::watermark::Watermark;
 use crate::source::{
-    Clock, Config, DRAIN, Facts, Kind, Received, Source, Timestamps, interfaces, place,
+    Clock, Config, DRAIN, Facts, Kind, LONGEST_LATENCY, Received, Source, Timestamps, interfaces,
+    place,
 };
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
@@ -209,7 +210,11 @@ impl Udp {
             watermark: Watermark::new(Clock::Kernel, Duration::ZERO, &Arc::default()),
             last_len: 0,
             naps: 0,
-            nap: config.latency.duration().saturating_sub(MARGIN),
+            nap: config
+                .latency
+                .duration()
+                .min(LONGEST_LATENCY)
+                .saturating_sub(MARGIN),
             calls: 0,
             stopping: None,
         })

@@ -11,7 +11,7 @@ use crate::source::interfaces::{self, Interface};
 use crate::source::packet::guard::Guard;
 use crate::source::packet::{BLOCK_SHIFT, Packet, filter};
 use crate::source::watermark::{Card, Watermark};
-use crate::source::{Clock, Config, Facts, Kind, place};
+use crate::source::{Clock, Config, Facts, Kind, LONGEST_LATENCY, place};
 use crate::sys::ring::{Fanout, Ring, Setup, Step};
 use crate::sys::sockopt::Instruction;
 
@@ -19,8 +19,7 @@ use crate::sys::sockopt::Instruction;
 const FEWEST_BLOCKS: usize = 8;
 /// The kernel hands blocks over by the millisecond, not finer.
 const SHORTEST: u32 = 1;
-/// A block that waits longer is no use to anybody.
-const LONGEST: u32 = 1_000;
+const LONGEST: u32 = LONGEST_LATENCY.as_millis() as u32;
 
 /// Why a ring could not be had.
 #[derive(Debug, thiserror::Error)]
