@@ -10,6 +10,7 @@ mod fragments;
 pub mod ingress;
 pub mod interfaces;
 mod matcher;
+mod naps;
 mod outer;
 pub mod packet;
 pub mod replay;

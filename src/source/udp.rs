@@ -5,8 +5,7 @@
 //! (`SO_RXQ_OVFL` with each datagram, `SO_MEMINFO` at any time), and after [`Source::stop`] everything that had
 //! arrived is still given before the end is told.
 //!
-//! **Waking.** A reader that blocks is woken for every one to three packets and pays more for scheduling than
-//! for receiving. So while packets come in numbers the reader naps between its calls, for most of the latency that it may
+//! **Waking.** While packets come in numbers the reader naps between its calls (see `naps`), for most of the latency that it may
 //! cost, and lets the socket's buffer collect; a full batch is followed by the next call at once. When only single packets have come for
 //! a few calls, it waits plainly for the next.
 //!
@@ -22,6 +21,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Batch, Datagram, DropReason};
+use crate::source::naps::Naps;
 use crate::source::watermark::Watermark;
 use crate::source::{
     Clock, Config, DRAIN, Facts, Kind, LONGEST_LATENCY, Received, Source, Timestamps, interfaces,
@@ -39,11 +39,6 @@ const STRIDE: usize = 65_536 + 9 * 64;
 const WAIT: Duration = Duration::from_millis(20);
 /// What of the latency is left for reading what a nap has gathered, and for waking up late.
 const MARGIN: Duration = Duration::from_micros(200);
-/// A shorter nap saves nothing.
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-/// As many datagrams in a call are a number, and worth that many naps.
-const CROWD: usize = 4;
-const NAPS: u32 = 4;
 /// Calls between two readings of `SO_MEMINFO` under load.
 const MEM_INFO_EVERY: u32 = 64;
 
@@ -79,10 +74,7 @@ pub struct Udp {
     drops: u32,
     watermark: Watermark,
     last_len: usize,
-    /// Naps that the last crowd is still worth.
-    naps: u32,
-    /// How long it rests between calls while packets come in numbers.
-    nap: Duration,
+    naps: Naps,
     calls: u32,
     /// When the stop was asked for.
     stopping: Option<Monotonic>,
@@ -200,6 +192,7 @@ impl Udp {
             buffer_granted: granted as u64,
             ..Facts::new(Kind::Udp, address.to_string(), &places)
         };
+        let latency = config.latency.duration().min(LONGEST_LATENCY);
         Ok(Self {
             socket,
             address,
@@ -209,12 +202,7 @@ impl Udp {
             drops: 0,
             watermark: Watermark::new(Clock::Kernel, Duration::ZERO, &Arc::default()),
             last_len: 0,
-            naps: 0,
-            nap: config
-                .latency
-                .duration()
-                .min(LONGEST_LATENCY)
-                .saturating_sub(MARGIN),
+            naps: Naps::of(latency.saturating_sub(MARGIN)),
             calls: 0,
             stopping: None,
         })
@@ -227,7 +215,7 @@ impl Udp {
 
     /// From now on a call takes what is there and waits for nothing: somebody else does.
     pub(super) fn never_wait(&mut self) -> std::io::Result<()> {
-        self.nap = Duration::ZERO;
+        self.naps = Naps::of(Duration::ZERO);
         self.socket.set_nonblocking(true)
     }
 
@@ -259,15 +247,8 @@ impl Udp {
     }
 
     fn rest(&mut self) {
-        self.naps = if self.last_len >= CROWD {
-            NAPS
-        } else {
-            self.naps.saturating_sub(1)
-        };
-        let is_worth_it = self.naps > 0 && self.nap >= SHORTEST_NAP;
-        if is_worth_it && self.last_len < SLOTS && self.stopping.is_none() {
-            std::thread::sleep(self.nap);
-        }
+        let is_free = self.last_len < SLOTS && self.stopping.is_none();
+        self.naps.rest(self.last_len, is_free);
     }
 
     fn nothing(&mut self, batch: &mut Batch) -> Received {

@@ -18,7 +18,7 @@ use crate::time::{self, Timestamp};
 
 /// How far back in time a packet may stand behind one that was read earlier: the kernel stamps a packet before it queues it, on
 /// whichever core the interrupt ran.
-const DISORDER: Duration = Duration::from_millis(10);
+pub(super) const DISORDER: Duration = Duration::from_millis(10);
 
 /// How far a network card's clock is ahead of the system's, in nanoseconds, as far as packets have told; 0 until then.
 #[derive(Debug, Default)]

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use crate::capfile::LinkType;
 use crate::packet::{Batch, Datagram, DropReason, LENT};
+use crate::source::naps::Naps;
 use crate::source::outer::{self, Outer};
+use crate::source::watermark::DISORDER;
 use crate::source::xdp::program::Steering;
 use crate::source::xdp::times::{Arrival, Times};
 use crate::source::xdp::{Opened, Reason};
@@ -30,12 +32,6 @@ const ARENA: usize = 4 << 20;
 const WAIT: i32 = 20;
 /// The longest rest between looks while packets come in numbers.
 const NAP: Duration = Duration::from_micros(500);
-/// As many packets at a look are a number, and worth that many naps.
-const CROWD: usize = 4;
-const NAPS: u32 = 4;
-/// How far back in time a packet may stand behind one that was read earlier: the program stamps it, and the driver shows it
-/// only when it has been through all that had come by then.
-const DISORDER: Duration = Duration::from_millis(10);
 /// After the stop a driver may still show what it had redirected before.
 const GRACE: Duration = Duration::from_millis(20);
 /// Calls between two readings of the statistics under load.
@@ -54,10 +50,8 @@ pub struct Xdp {
     poll: Poll,
     /// Others to be woken for.
     others: Vec<OwnedFd>,
-    nap: Duration,
     last_len: usize,
-    /// Naps that the last crowd is still worth.
-    naps: u32,
+    naps: Naps,
     /// Whether every ring was empty when last looked at.
     drained: bool,
     calls: u32,
@@ -110,9 +104,8 @@ impl Xdp {
             facts: Arc::new(facts),
             poll: Poll::default(),
             others: Vec::new(),
-            nap: NAP.min(config.latency.0 / 2),
             last_len: 0,
-            naps: 0,
+            naps: Naps::of(NAP.min(config.latency.0 / 2)),
             drained: true,
             calls: 0,
             stopping: None,
@@ -130,14 +123,8 @@ impl Xdp {
     }
 
     fn rest(&mut self) {
-        self.naps = if self.last_len >= CROWD {
-            NAPS
-        } else {
-            self.naps.saturating_sub(1)
-        };
-        if self.naps > 0 && self.drained && self.stopping.is_none() {
-            std::thread::sleep(self.nap);
-        }
+        let is_free = self.drained && self.stopping.is_none();
+        self.naps.rest(self.last_len, is_free);
     }
 
     /// Fills the batch from the first socket that has something, beginning with another one each time.
@@ -166,7 +153,8 @@ impl Xdp {
         self.last_len > 0
     }
 
-    /// Nothing will come any more that was stamped before this, give or take the disorder. A ring that is empty has given all
+    /// Nothing will come any more that was stamped before this, give or take the disorder: the program stamps a packet, and the driver
+    /// shows it only when it has been through all that had come by then. A ring that is empty has given all
     /// that was stamped before `now`, which was read before looking.
     fn order(&mut self, now: Timestamp) -> Timestamp {
         self.drained = true;
