@@ -23,6 +23,9 @@ use crate::time::Timestamp;
 pub(super) const MAX_HELD: usize = 512;
 /// Longest wait between the first fragment and the last, as in Linux.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Most pieces with gaps between them that a packet may be in. One of 64 KiB that comes in pieces of 576 bytes, every other one first, is in 60; a
+/// flood of the smallest pieces would make each of them be compared with thousands.
+const MAX_PIECES: usize = 128;
 /// Largest IP payload.
 const MAX_LEN: usize = 65_535;
 
@@ -101,6 +104,7 @@ impl Fragments {
         held.share.bytes += bytes as u64;
         let placed = match fit(&held.buffer, fragment) {
             Fit::Duplicate => true,
+            _ if held.buffer.sections().len() > MAX_PIECES => false,
             Fit::New | Fit::Contradiction => place(&mut held.buffer, fragment),
         };
         if !placed {
@@ -303,6 +307,20 @@ mod tests {
         assert!(!table.held.contains_key(&key(0)) && table.held.contains_key(&key(1)));
         table.close();
         assert_eq!(table.take_lost().records, MAX_HELD as u64);
+    }
+
+    #[test]
+    fn a_packet_in_too_many_pieces_is_given_up() {
+        let mut table = Fragments::default();
+        for offset in (0..).step_by(16).take(2 * MAX_PIECES) {
+            table.add(&piece(1, offset, true, &[0; 8]), at(1), 10);
+        }
+        assert_eq!(table.take_lost().records, MAX_PIECES as u64 + 2);
+        let in_order = (0..8_000_u16).step_by(8);
+        for offset in in_order.chain([8_000]) {
+            table.add(&piece(2, offset, offset < 8_000, &[0; 8]), at(1), 10);
+        }
+        assert!(!table.held.contains_key(&key(2)), "it was put together");
     }
 
     #[test]
