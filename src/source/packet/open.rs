@@ -245,12 +245,47 @@ impl Opening<'_> {
             match error.raw_os_error() {
                 Some(libc::EPERM) => Error::Forbidden(interface),
                 Some(libc::ENOMEM) => Error::Memory { interface, size },
+                // more blocks than the kernel can count
+                _ if step == "PACKET_RX_RING" && error.kind() == io::ErrorKind::InvalidInput => {
+                    Error::Memory { interface, size }
+                }
                 _ => Error::Ring {
                     interface,
                     step,
                     error,
                 },
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_of_any_size_that_cannot_be_had_says_what_to_do() {
+        let config = Config::default();
+        let interface = Interface {
+            name: "lo".to_owned(),
+            index: 1,
+            mtu: 1500,
+        };
+        let opening = Opening {
+            config: &config,
+            ports: &[],
+            interface: &interface,
+        };
+        for error in [
+            io::Error::from_raw_os_error(libc::ENOMEM),
+            io::Error::from_raw_os_error(libc::EINVAL),
+            io::ErrorKind::InvalidInput.into(),
+        ] {
+            let told = opening.failed("PACKET_RX_RING")(error).to_string();
+            assert!(
+                told.contains("make source.receive_buffer smaller"),
+                "{told}"
+            );
         }
     }
 }
