@@ -98,9 +98,11 @@ impl Work {
         places.clear();
         places.extend(batch.packets_of(self.id).map(|p| self.seats.place(p)));
         self.seats.look();
-        for (packet, place) in batch.packets_of(self.id).zip(&places) {
-            truncated += u64::from(self.one(batch, packet, *place, watermark));
-        }
+        let mut place = places.iter().copied();
+        batch.packets_of(self.id).for_each(|packet| {
+            let place = place.next().unwrap_or(u32::MAX);
+            truncated += u64::from(self.one(batch, packet, place, watermark));
+        });
         self.places = places;
         let packets = batch.lot_len(self.id);
         self.counters.packets.add(packets as u64);
@@ -177,8 +179,13 @@ impl Work {
 /// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
 fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
     seat.receive(packet.datagram_len);
+    let least = packet.len.saturating_add(packet.cut);
+    if seat.session.target.is_some() && seat.session.filter.keeps_everything() {
+        // nobody asks for more of the headers
+        return Some(headers::wire_len(frame).max(least));
+    }
     let headers = headers::walk(frame);
-    let origlen = headers.wire_len.max(packet.len.saturating_add(packet.cut));
+    let origlen = headers.wire_len.max(least);
     let rejected = reject(seat, frame, &headers, origlen);
     if let Some(reason) = rejected {
         seat.filter(reason);

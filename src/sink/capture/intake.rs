@@ -1,7 +1,7 @@
 //! The workers' side: packets in, bundles of serialised runs out.
 //!
 //! Takes: kept packets of one worker, through [`Sink`]. Gives: bundles to the writers, and the
-//! worker's watermark. Holds: never blocks, never allocates for a packet once buffers are in
+//! worker's watermark. Holds: never blocks while packets run away (with files it waits for the writer), never allocates for a packet once buffers are in
 //! circulation, reads no clock in `keep` and at most one in `progress`; the watermark that writers see
 //! never passes a packet that is still here.
 //!
