@@ -22,10 +22,11 @@ use crate::spool::Target;
 use crate::time::{self, Monotonic};
 
 /// The longest that a packet waits here while the worker goes on.
-const SEND_AFTER: Duration = Duration::from_millis(50);
+const SEND_AFTER: Duration = Duration::from_millis(100);
 
-/// The same when the worker is about to sleep: long enough to gather a few packets of a slow flow.
-const SEND_AFTER_IDLE: Duration = Duration::from_millis(10);
+/// The same when the worker is about to sleep. Each bundle wakes a writer, which at a thousand packets a second costs as much as they do:
+/// long enough to gather a good few.
+const SEND_AFTER_IDLE: Duration = Duration::from_millis(50);
 
 /// One worker's side of the capture sink. When it is dropped, what it holds is sent.
 #[derive(Debug)]
