@@ -71,7 +71,9 @@ pub fn pcap_record(
         Precision::Micros => time.subsec_nanos() / 1_000,
     };
     let words = [secs, fraction, caplen, origlen.max(caplen)];
-    let head = words.into_iter().rfold(0, |head, word| head << 32 | u128::from(word));
+    let head = words
+        .into_iter()
+        .rfold(0, |head, word| head << 32 | u128::from(word));
     out.reserve(pcap_record_len(frame.len()));
     out.extend_from_slice(&head.to_le_bytes());
     out.extend_from_slice(frame);

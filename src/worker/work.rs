@@ -96,7 +96,13 @@ impl Work {
         // all are placed before the first is looked at: their look-ups do not wait for each other
         let mut places = std::mem::take(&mut self.places);
         places.clear();
-        places.extend(batch.packets_of(self.id).map(|p| self.seats.place(p)));
+        let mut last: Option<(&Packet, u32)> = None;
+        places.extend(batch.packets_of(self.id).map(|p| {
+            let same = last.filter(|(before, _)| is_of_one_peer(before, p));
+            let place = same.map_or_else(|| self.seats.place(p), |(_, place)| place);
+            last = Some((p, place));
+            place
+        }));
         self.seats.look();
         let mut place = places.iter().copied();
         batch.packets_of(self.id).for_each(|packet| {
@@ -131,22 +137,36 @@ impl Work {
         let Some(origlen) = judge(seat, frame, packet) else {
             return false;
         };
-        let sink = self.sink.as_mut();
-        let mut kept = keep(seat, frame, origlen, packet, sink);
+        let truncated = origlen as usize > frame.len();
+        if let Err(reason) = keep(seat, frame, origlen, packet, self.sink.as_mut()) {
+            self.refused(batch, packet, place, (watermark, origlen, reason));
+        }
+        truncated
+    }
+
+    /// A packet that the sink had no room for. Files are in no hurry: the writers get time before it is given up.
+    #[cold]
+    fn refused(
+        &mut self,
+        batch: &Batch,
+        packet: &Packet,
+        place: u32,
+        (watermark, origlen, mut reason): (u64, u32, DropReason),
+    ) {
+        let Some(seat) = self.seats.at(place) else {
+            return;
+        };
+        let (frame, sink) = (batch.frame(packet), self.sink.as_mut());
         for _ in 0..if self.patient { RETRIES } else { 0 } {
-            if kept.is_ok() {
-                break;
-            }
-            // replay is in no hurry: the writers get time before a packet is given up
             sink.progress(watermark, true);
             self.counters.heartbeat.beat(time::monotonic().nanos());
             std::thread::sleep(RETRY);
-            kept = keep(seat, frame, origlen, packet, sink);
+            match keep(seat, frame, origlen, packet, sink) {
+                Ok(()) => return,
+                Err(again) => reason = again,
+            }
         }
-        if let Err(reason) = kept {
-            seat.drop(reason);
-        }
-        origlen as usize > frame.len()
+        seat.drop(reason);
     }
 
     /// Nothing of a receiver below this order will come any more.
@@ -174,6 +194,12 @@ impl Work {
     fn watermark(&self) -> u64 {
         self.orders.iter().copied().min().unwrap_or(0)
     }
+}
+
+/// Whether two packets sit in the same place.
+#[inline(always)]
+fn is_of_one_peer(a: &Packet, b: &Packet) -> bool {
+    a.vni == b.vni && a.source == b.source && a.endpoint == b.endpoint
 }
 
 /// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
@@ -214,6 +240,7 @@ fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Op
     verdict.reject
 }
 
+#[inline(always)]
 fn keep(
     seat: &Seat,
     frame: &[u8],

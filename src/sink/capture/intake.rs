@@ -1,9 +1,9 @@
 //! The workers' side: packets in, bundles of serialised runs out.
 //!
 //! Takes: kept packets of one worker, through [`Sink`]. Gives: bundles to the writers, and the
-//! worker's watermark. Holds: never blocks while packets run away (with files it waits for the writer), never allocates for a packet once buffers are in
-//! circulation, reads no clock in `keep` and at most one in `progress`; the watermark that writers see
-//! never passes a packet that is still here.
+//! worker's watermark. Holds: never blocks while packets run away (of files it waits for the writer), never
+//! allocates for a packet once buffers are in circulation, reads no clock in `keep` and at most one in `progress`; the
+//! watermark that writers see never passes a packet that is still here.
 //!
 //! The watermark is a number that writers read, not a message: it is stored after what it speaks of
 //! was sent, and a writer reads it before it empties its channel. A worker that keeps nothing sends nothing.
@@ -79,7 +79,19 @@ impl Capture {
     }
 
     /// The open run of a target, with room for a record of `bytes` bytes.
+    #[inline(always)]
     fn run(&mut self, target: &Arc<Target>, bytes: usize) -> Option<&mut Run> {
+        let index = target.id as usize;
+        let at_hand = self.runs.get(index).and_then(Option::as_ref);
+        if at_hand.is_none_or(|run| !run.buffer.has_room(bytes, 1)) {
+            self.make_room(target, bytes)?;
+        }
+        self.runs.get_mut(index)?.as_mut()
+    }
+
+    /// Sees to it that a target has an open run, with room for a record of `bytes` bytes.
+    #[inline(never)]
+    fn make_room(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
         let index = target.id as usize;
         if index >= self.runs.len() {
             self.runs.resize_with(index + 1, || None);
@@ -87,11 +99,10 @@ impl Capture {
         }
         let fits = |run: &Run| run.buffer.has_room(bytes, 1);
         match self.runs.get(index)?.as_ref().map(fits) {
-            Some(true) => {}
-            Some(false) => self.grow(target, bytes)?,
-            None => self.open(target, bytes)?,
+            Some(true) => Some(()),
+            Some(false) => self.grow(target, bytes),
+            None => self.open(target, bytes),
         }
-        self.runs.get_mut(index)?.as_mut()
     }
 
     /// Opens a run of the size that the last one had, or of the smallest that will do.

@@ -113,6 +113,7 @@ impl Run {
     }
 
     /// Serialises a packet. The caller has made sure that there is room.
+    #[inline]
     pub(super) fn push(&mut self, peer: u32, packet: &Kept<'_>) -> usize {
         let settings = &self.target.settings;
         let (out, precision) = (&mut self.buffer.bytes, settings.precision);
@@ -126,31 +127,32 @@ impl Run {
             }
         }
         let len = out.len() - start;
-        let mark = Mark {
+        self.count(peer, packet.order, packet.time, packet.frame.len() as u64);
+        // made where it stays: what is put together elsewhere in small pieces and moved in larger ones is waited for
+        self.buffer.marks.push(Mark {
             order: packet.order,
             time: packet.time,
             start: start as u32,
             peer,
-        };
-        self.mark(mark, packet.frame.len() as u64);
+        });
         len
     }
 
-    #[inline]
-    fn mark(&mut self, mark: Mark, caplen: u64) {
-        self.sorted &= self.last <= mark.order;
-        self.last = mark.order;
-        self.times.add(mark.time);
-        if self.share.peer != mark.peer {
+    #[inline(always)]
+    fn count(&mut self, peer: u32, order: u64, time: Timestamp, caplen: u64) {
+        self.sorted &= self.last <= order;
+        self.last = order;
+        self.times.add(time);
+        if self.share.peer != peer {
             self.share_out();
-            self.share.peer = mark.peer;
+            self.share.peer = peer;
         }
         self.share.packets += 1;
         self.share.bytes += caplen;
-        self.buffer.marks.push(mark);
     }
 
     /// Puts what is counted of the last peer into the list.
+    #[inline(never)]
     pub(super) fn share_out(&mut self) {
         let Share {
             peer,
@@ -240,7 +242,8 @@ impl Run {
         self.buffer.bytes.extend_from_slice(&other.buffer.bytes);
         for mark in other.buffer.marks.get(from..).unwrap_or_default() {
             let (start, caplen) = (base + mark.start, other.caplen_of(mark));
-            self.mark(Mark { start, ..*mark }, u64::from(caplen));
+            self.count(mark.peer, mark.order, mark.time, u64::from(caplen));
+            self.buffer.marks.push(Mark { start, ..*mark });
         }
         self.straight &= other.straight && from == 0;
         self.share_out();
