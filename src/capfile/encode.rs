@@ -57,6 +57,7 @@ pub fn pcap_header(out: &mut Vec<u8>, precision: Precision, snaplen: u32, link: 
 }
 
 /// Appends a pcap record. Times after 2106 keep their fraction and stop at the last second that fits.
+#[inline]
 pub fn pcap_record(
     out: &mut Vec<u8>,
     precision: Precision,

@@ -176,7 +176,7 @@ impl Reader {
         }
     }
 
-    /// Gives `take` the next packets, as long as all of them has been read already and it wants more. The memory of those
+    /// Gives `take` the next packets, as long as all of each has been read already and it wants more. The memory of those
     /// before them stays as it is. That there were none says no more than that [`next`](Self::next) is to be asked.
     #[inline]
     pub fn each_at_hand(&mut self, mut take: impl FnMut(&Record<'_>) -> bool) {

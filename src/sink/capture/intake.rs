@@ -79,7 +79,6 @@ impl Capture {
     }
 
     /// The open run of a target, with room for a record of `bytes` bytes.
-    #[inline(always)]
     fn run(&mut self, target: &Arc<Target>, bytes: usize) -> Option<&mut Run> {
         let index = target.id as usize;
         let at_hand = self.runs.get(index).and_then(Option::as_ref);
@@ -90,7 +89,6 @@ impl Capture {
     }
 
     /// Sees to it that a target has an open run, with room for a record of `bytes` bytes.
-    #[inline(never)]
     fn make_room(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
         let index = target.id as usize;
         if index >= self.runs.len() {
@@ -223,18 +221,34 @@ impl Sink for Capture {
         peer: &Arc<Peer>,
         packet: Kept<'_>,
     ) -> Result<(), DropReason> {
-        let Some(run) = self.run(target, packet.frame.len() + RECORD_ROOM) else {
-            self.refused = true;
-            return Err(DropReason::BufferFull);
-        };
-        let is_other = run.peer() != peer.id;
-        self.held += run.push(peer.id, &packet);
-        self.oldest = self.oldest.min(packet.order);
-        if is_other {
-            self.meet(peer);
-        }
-        if self.held >= self.chunk {
-            self.send();
+        self.keep_all(target, peer, &[packet])
+            .map_err(|(_, why)| why)
+    }
+
+    fn keep_all(
+        &mut self,
+        target: &Arc<Target>,
+        peer: &Arc<Peer>,
+        packets: &[Kept<'_>],
+    ) -> Result<(), (usize, DropReason)> {
+        let mut rest = packets;
+        while let Some(first) = rest.first() {
+            let enough = self.chunk.saturating_sub(self.held);
+            let Some(run) = self.run(target, first.frame.len() + RECORD_ROOM) else {
+                self.refused = true;
+                return Err((packets.len() - rest.len(), DropReason::BufferFull));
+            };
+            let is_other = run.peer() != peer.id;
+            let pushed = run.push(peer.id, rest, enough);
+            self.held += pushed.bytes;
+            self.oldest = self.oldest.min(pushed.oldest);
+            if is_other {
+                self.meet(peer);
+            }
+            if self.held >= self.chunk {
+                self.send();
+            }
+            rest = rest.get(pushed.packets..).unwrap_or_default();
         }
         Ok(())
     }
