@@ -10,6 +10,7 @@ mod compile;
 mod config;
 mod error;
 mod expression;
+mod few;
 mod protocol;
 mod ranges;
 mod rule;
@@ -120,6 +121,7 @@ impl Filter {
 
     /// Judges a frame: rules first, then the expression; both must accept. `wire_len` is the
     /// length that the packet had on the wire, which `len`, `greater` and `less` look at.
+    #[inline]
     pub fn judge(
         &self,
         frame: &[u8],

@@ -67,6 +67,7 @@ pub mod proto {
 }
 
 /// Walks over an Ethernet frame.
+#[inline]
 pub fn walk(frame: &[u8]) -> Headers {
     link::outermost(frame)
 }

@@ -29,12 +29,15 @@ impl Learner {
     }
 
     /// The direction of a frame of `peer`, learning the ENI's MAC address on the way.
+    #[inline]
     pub fn direction(&self, peer: &Peer, frame: &[u8], headers: &Headers) -> Direction {
         let Some((dst, src)) = macs(frame) else {
             return self.by_address(peer, headers);
         };
-        let known = peer.eni_mac();
-        let is_eni = |mac: u64| self.macs.contains(&mac) || known == Some(mac);
+        let known = peer.eni_mac().unwrap_or(u64::MAX);
+        // all are compared, without a jump: both directions come mixed
+        let is_eni =
+            |mac: u64| (self.macs.iter()).fold(known == mac, |any, own| any | (*own == mac));
         let (egress, ingress) = (is_eni(src), is_eni(dst));
         if egress == ingress {
             // both ends of one ENI's hairpin, or neither known: the addresses decide
@@ -74,6 +77,7 @@ impl Learner {
 }
 
 /// Destination and source MAC address, in the low 48 bits each.
+#[inline]
 fn macs(frame: &[u8]) -> Option<(u64, u64)> {
     let twelve: &[u8; 12] = frame.first_chunk()?;
     let (first, last) = (twelve.first_chunk::<8>()?, twelve.last_chunk::<8>()?);

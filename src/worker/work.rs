@@ -96,11 +96,15 @@ impl Work {
         // all are placed before the first is looked at: their look-ups do not wait for each other
         let mut places = std::mem::take(&mut self.places);
         places.clear();
-        places.extend(batch.packets_of(self.id).map(|p| self.seats.place(p)));
+        let packets = batch.packets_of(self.id);
+        packets.for_each(|packet| places.push(self.seats.place(packet)));
         self.seats.look();
-        for (packet, place) in batch.packets_of(self.id).zip(&places) {
-            truncated += u64::from(self.one(batch, packet, *place, watermark));
-        }
+        let mut placed = places.iter();
+        batch.packets_of(self.id).for_each(|packet| {
+            if let Some(place) = placed.next() {
+                truncated += u64::from(self.one(batch, packet, *place, watermark));
+            }
+        });
         self.places = places;
         let packets = batch.lot_len(self.id);
         self.counters.packets.add(packets as u64);
@@ -157,6 +161,9 @@ impl Work {
     /// Looks after the sink. `idle` says that there is nothing more to do for now.
     pub fn progress(&mut self, idle: bool) {
         self.seats.refresh();
+        if idle {
+            self.seats.publish_hits();
+        }
         self.sink.progress(self.watermark(), idle);
     }
 
