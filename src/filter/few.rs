@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::filter::Direction;
 use crate::filter::protocol::{TCP, UDP};
 use crate::filter::rule::{Action, Matcher, Ports, Rule};
-use crate::headers::Headers;
+use crate::headers::Gist;
 
 /// Rules of one direction that fit: as many as a word has bits.
 const MOST_RULES: usize = 32;
@@ -45,10 +45,10 @@ type Words = [u32; 16];
 
 /// Kinds of packets come mixed: which protocol and whether the ports are known is reckoned with, not asked.
 #[inline(always)]
-fn words(headers: &Headers) -> Words {
-    let key = &headers.key;
+fn words(gist: &Gist) -> Words {
+    let key = &gist.key;
     let ported = u32::from(key.proto == TCP) | u32::from(key.proto == UDP);
-    let known = ported & u32::from(headers.has_ports);
+    let known = ported & u32::from(gist.has_ports);
     let (mask, instead) = (
         known.wrapping_neg(),
         (NO_PORT >> ported) & known.wrapping_sub(1),
@@ -160,7 +160,7 @@ fn on_port(word: usize, ports: Ports) -> Condition {
 
 /// Conditions on one word, a cache line of them. A value is out of a range when its distance from the first value is more
 /// than the last one's; both are shifted by half of all values, since vectors compare numbers with a sign.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C, align(64))]
 struct Group {
     first: [u32; LANES],
@@ -253,12 +253,12 @@ impl Few {
 
     /// The first rule of a direction that a packet matches.
     #[inline(always)]
-    pub(super) fn first(&self, headers: &Headers, egress: bool) -> First {
+    pub(super) fn first(&self, gist: &Gist, egress: bool) -> First {
         let side = &self.sides[usize::from(egress)];
-        let version = headers.key.version;
+        let version = gist.key.version;
         let family = usize::from(version == 4) + 2 * usize::from(version == 6);
         let program = &side.programs[family & 3];
-        let words = words(headers);
+        let words = words(gist);
         let mut failed = [program.dead, 0, 0, 0];
         let groups = self.groups.get(program.from.into()..program.to.into());
         for group in groups.unwrap_or_default() {
@@ -297,21 +297,31 @@ fn compile(matchers: &[Matcher], version: u8, groups: &mut Vec<Group>) -> Option
             }
         }
     }
-    let from = groups.len();
+    let mut own: Vec<Group> = Vec::new();
     for word in 0..word::COUNT {
         let on_word: Vec<_> = distinct
             .iter()
             .filter(|(c, _)| c.word == word)
             .copied()
             .collect();
-        groups.extend(on_word.chunks(LANES).map(Group::new));
+        own.extend(on_word.chunks(LANES).map(Group::new));
     }
-    let program = Program {
+    if own.len() > MOST_GROUPS {
+        return None;
+    }
+    // directions are often alike, and then share what is in the cache
+    let known = groups
+        .windows(own.len().max(1))
+        .position(|some| *some == *own);
+    let from = known.unwrap_or(groups.len());
+    if known.is_none() {
+        groups.extend(&own);
+    }
+    Some(Program {
         dead: !live,
         from: from as u16,
-        to: groups.len() as u16,
-    };
-    (groups.len() - from <= MOST_GROUPS).then_some(program)
+        to: (from + own.len()) as u16,
+    })
 }
 
 /// A bit for each of at most 32 that are such.

@@ -13,7 +13,7 @@ use crate::filter::protocol::{TCP, UDP};
 use crate::filter::ranges::{Range, Ranges, Set, Sets, Value, WORD};
 use crate::filter::rule::{Action, Matcher, Ports, Rule};
 use crate::filter::{Direction, Verdict};
-use crate::headers::{FlowKey, Headers};
+use crate::headers::{FlowKey, Gist};
 use crate::packet::FilterReason;
 
 /// The ports of a packet; `None` where it has none or they were cut off.
@@ -58,28 +58,28 @@ impl Rules {
         &self.list
     }
 
-    #[inline]
-    pub(super) fn judge(&self, headers: &Headers, direction: Direction) -> Verdict {
+    #[inline(always)]
+    pub(super) fn judge(&self, gist: &Gist, direction: Direction) -> Verdict {
         if let Some(resolvers) = &self.resolvers
-            && resolvers.serve(&headers.key, headers.ports())
+            && serves(*resolvers, *gist)
         {
             return Verdict::KEEP;
         }
         if direction == Direction::Unknown {
-            return self.either(headers);
+            return self.either(gist);
         }
-        verdict(self.first(headers, direction == Direction::Egress))
+        verdict(self.first(gist, direction == Direction::Egress))
     }
 
     /// Direction unknown is kept when either direction would keep it. Where neither does, a rule
     /// that rejects says more than the absence of one.
-    #[inline]
-    fn either(&self, headers: &Headers) -> Verdict {
-        let ingress = verdict(self.first(headers, false));
+    #[inline(always)]
+    fn either(&self, gist: &Gist) -> Verdict {
+        let ingress = verdict(self.first(gist, false));
         if ingress.reject.is_none() {
             return ingress;
         }
-        let egress = verdict(self.first(headers, true));
+        let egress = verdict(self.first(gist, true));
         match (egress.reject, ingress.rule) {
             (Some(_), Some(_)) => ingress,
             _ => egress,
@@ -87,17 +87,28 @@ impl Rules {
     }
 
     #[inline(always)]
-    fn first(&self, headers: &Headers, egress: bool) -> First {
+    fn first(&self, gist: &Gist, egress: bool) -> First {
         match &self.way {
-            Way::Few(few) => few.first(headers, egress),
+            Way::Few(few) => few.first(gist, egress),
             Way::Many(sides) => {
-                let side = &sides[usize::from(egress)];
-                let rule = side.first(&headers.key, headers.ports())?;
+                let rule = first_of_many(&sides[usize::from(egress)], *gist)?;
                 let action = self.list.get(rule as usize)?.action;
                 Some((action, rule))
             }
         }
     }
+}
+
+// What follows takes a copy, made where it is called: of what others are pointed to the compiler keeps nothing in registers.
+
+#[inline(never)]
+fn first_of_many(side: &Side, gist: Gist) -> Option<u32> {
+    side.first(&gist.key, gist.ports())
+}
+
+#[inline(never)]
+fn serves(resolvers: Resolvers, gist: Gist) -> bool {
+    resolvers.serve(&gist.key, gist.ports())
 }
 
 #[inline(always)]

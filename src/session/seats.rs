@@ -208,7 +208,7 @@ impl Seats {
 
     /// The place of a packet's peer, taken as touched. It holds until the next [`Self::refresh`]. To place a whole batch
     /// before its packets are looked at is faster: the look-ups of different packets do not wait for each other.
-    #[inline]
+    #[inline(always)]
     pub fn place(&mut self, packet: &Packet) -> u32 {
         let words = Words::of(packet);
         let hash = self.hasher.hash_one(words);

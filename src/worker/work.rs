@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter::Direction;
-use crate::headers::{self, Headers};
+use crate::headers::{self, Gist};
 use crate::metrics::{Counter, Delays, Heartbeat};
 use crate::packet::{Batch, DropReason, FilterReason, Packet};
 use crate::session::{Seat, Seats};
@@ -184,9 +184,9 @@ impl Work {
 /// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
 fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
     seat.receive(packet.datagram_len);
-    let headers = headers::walk(frame);
-    let origlen = headers.wire_len.max(packet.len.saturating_add(packet.cut));
-    let rejected = reject(seat, frame, &headers, origlen);
+    let gist = headers::gist(frame);
+    let origlen = gist.wire_len.max(packet.len.saturating_add(packet.cut));
+    let rejected = reject(seat, frame, &gist, origlen);
     if let Some(reason) = rejected {
         seat.filter(reason);
     }
@@ -194,7 +194,7 @@ fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
 }
 
 /// Why a packet is left out on purpose, if it is.
-fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Option<FilterReason> {
+fn reject(seat: &mut Seat, frame: &[u8], gist: &Gist, wire_len: u32) -> Option<FilterReason> {
     let session = &seat.session;
     if session.target.is_none() {
         return Some(FilterReason::UnknownSession);
@@ -203,11 +203,11 @@ fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Op
         return None;
     }
     let direction = if session.filter.needs_direction() {
-        session.learner.direction(&seat.peer, frame, headers)
+        session.learner.direction(&seat.peer, frame, gist)
     } else {
         Direction::Unknown
     };
-    let verdict = session.filter.judge(frame, headers, wire_len, direction);
+    let verdict = session.filter.judge_gist(frame, gist, wire_len, direction);
     if let Some(rule) = verdict.rule {
         seat.hit(rule);
     }
