@@ -10,6 +10,7 @@ mod compile;
 mod config;
 mod error;
 mod expression;
+mod few;
 mod protocol;
 mod ranges;
 mod rule;
@@ -27,7 +28,7 @@ pub use rule::{Action, Rule};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::headers::Headers;
+use crate::headers::{Gist, Headers};
 use crate::packet::FilterReason;
 use table::Rules;
 
@@ -127,8 +128,20 @@ impl Filter {
         wire_len: u32,
         direction: Direction,
     ) -> Verdict {
+        self.judge_gist(frame, &headers.into(), wire_len, direction)
+    }
+
+    /// [`Self::judge`] of what a worker knows of a frame.
+    #[inline]
+    pub fn judge_gist(
+        &self,
+        frame: &[u8],
+        gist: &Gist,
+        wire_len: u32,
+        direction: Direction,
+    ) -> Verdict {
         let mut verdict = match &self.rules {
-            Some(rules) => rules.judge(headers, direction),
+            Some(rules) => rules.judge(gist, direction),
             None => Verdict::KEEP,
         };
         if verdict.reject.is_none()

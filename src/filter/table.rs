@@ -8,51 +8,49 @@
 use ipnet::IpNet;
 
 use crate::filter::amazon::Resolvers;
+use crate::filter::few::{Few, First};
 use crate::filter::protocol::{TCP, UDP};
 use crate::filter::ranges::{Range, Ranges, Set, Sets, Value, WORD};
 use crate::filter::rule::{Action, Matcher, Ports, Rule};
 use crate::filter::{Direction, Verdict};
-use crate::headers::{FlowKey, Headers};
+use crate::headers::{FlowKey, Gist};
 use crate::packet::FilterReason;
 
 /// The ports of a packet; `None` where it has none or they were cut off.
 type PortPair = Option<(u16, u16)>;
 
+/// How rules are judged: few one way, many another.
+#[derive(Clone, Debug)]
+enum Way {
+    Few(Few),
+    /// Ingress, egress.
+    Many(Box<[Side; 2]>),
+}
+
 /// Every rule of a filter.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    list: Vec<Rule>,
-    /// What is said of each rule's packets.
-    rejects: Vec<Option<FilterReason>>,
-    /// Ingress, egress.
-    sides: [Side; 2],
+    way: Way,
     /// Where the Amazon resolver is mirrored whatever the rules say.
     resolvers: Option<Resolvers>,
+    list: Vec<Rule>,
 }
 
 impl Rules {
     /// From rules that are already in order: by direction, then by number.
     pub(super) fn new(rules: Vec<(Rule, Matcher)>, resolvers: Option<Resolvers>) -> Self {
         let (list, matchers): (Vec<Rule>, Vec<Matcher>) = rules.into_iter().unzip();
-        let side = |direction| {
-            let rules = list.iter().zip(&matchers).enumerate();
-            let of_side = rules.filter(|(_, (rule, _))| rule.direction == direction);
-            Side::new(
-                &of_side
-                    .map(|(i, (_, m))| (i as u32, *m))
-                    .collect::<Vec<_>>(),
-            )
-        };
-        let sides = [side(Direction::Ingress), side(Direction::Egress)];
-        let reject = |rule: &Rule| match rule.action {
-            Action::Accept => None,
-            Action::Reject => Some(FilterReason::RuleReject),
+        let way = match Few::new(&list, &matchers) {
+            Some(few) => Way::Few(few),
+            None => Way::Many(Box::new([
+                Side::new(&list, &matchers, Direction::Ingress),
+                Side::new(&list, &matchers, Direction::Egress),
+            ])),
         };
         Self {
-            rejects: list.iter().map(reject).collect(),
-            list,
-            sides,
+            way,
             resolvers,
+            list,
         }
     }
 
@@ -60,49 +58,69 @@ impl Rules {
         &self.list
     }
 
-    #[inline]
-    pub(super) fn judge(&self, headers: &Headers, direction: Direction) -> Verdict {
-        let key = &headers.key;
-        let ports = headers.ports();
+    #[inline(always)]
+    pub(super) fn judge(&self, gist: &Gist, direction: Direction) -> Verdict {
         if let Some(resolvers) = &self.resolvers
-            && resolvers.serve(key, ports)
+            && serves(*resolvers, *gist)
         {
             return Verdict::KEEP;
         }
         if direction == Direction::Unknown {
-            return self.either(key, ports);
+            return self.either(gist);
         }
-        let [ingress, egress] = &self.sides;
-        let side = if direction == Direction::Ingress {
-            ingress
-        } else {
-            egress
-        };
-        self.verdict(side.first(key, ports))
+        verdict(self.first(gist, direction == Direction::Egress))
     }
 
     /// Direction unknown is kept when either direction would keep it. Where neither does, a rule
     /// that rejects says more than the absence of one.
-    fn either(&self, key: &FlowKey, ports: PortPair) -> Verdict {
-        let [ingress, egress] = &self.sides;
-        let ingress = self.verdict(ingress.first(key, ports));
+    #[inline(always)]
+    fn either(&self, gist: &Gist) -> Verdict {
+        let ingress = verdict(self.first(gist, false));
         if ingress.reject.is_none() {
             return ingress;
         }
-        let egress = self.verdict(egress.first(key, ports));
+        let egress = verdict(self.first(gist, true));
         match (egress.reject, ingress.rule) {
             (Some(_), Some(_)) => ingress,
             _ => egress,
         }
     }
 
-    #[inline]
-    fn verdict(&self, rule: Option<u32>) -> Verdict {
-        let reject = match rule {
-            Some(place) => self.rejects.get(place as usize).copied().flatten(),
-            None => Some(FilterReason::NoRule),
-        };
-        Verdict { reject, rule }
+    #[inline(always)]
+    fn first(&self, gist: &Gist, egress: bool) -> First {
+        match &self.way {
+            Way::Few(few) => few.first(gist, egress),
+            Way::Many(sides) => {
+                let rule = first_of_many(&sides[usize::from(egress)], *gist)?;
+                let action = self.list.get(rule as usize)?.action;
+                Some((action, rule))
+            }
+        }
+    }
+}
+
+// What follows takes a copy, made where it is called: of what others are pointed to the compiler keeps nothing in registers.
+
+#[inline(never)]
+fn first_of_many(side: &Side, gist: Gist) -> Option<u32> {
+    side.first(&gist.key, gist.ports())
+}
+
+#[inline(never)]
+fn serves(resolvers: Resolvers, gist: Gist) -> bool {
+    resolvers.serve(&gist.key, gist.ports())
+}
+
+#[inline(always)]
+fn verdict(first: First) -> Verdict {
+    let reject = match first {
+        Some((Action::Accept, _)) => None,
+        Some((Action::Reject, _)) => Some(FilterReason::RuleReject),
+        None => Some(FilterReason::NoRule),
+    };
+    Verdict {
+        reject,
+        rule: first.map(|(_, rule)| rule),
     }
 }
 
@@ -116,7 +134,10 @@ struct Side {
 }
 
 impl Side {
-    fn new(rules: &[(u32, Matcher)]) -> Self {
+    fn new(list: &[Rule], matchers: &[Matcher], direction: Direction) -> Self {
+        let both = list.iter().zip(matchers).zip(0..);
+        let own = both.filter(|((rule, _), _)| rule.direction == direction);
+        let rules: Vec<(u32, Matcher)> = own.map(|((_, m), place)| (place, *m)).collect();
         let of = |version| {
             let matching = rules.iter().filter(move |(_, m)| m.is_of(version));
             matching.copied().collect::<Vec<_>>()

@@ -184,6 +184,35 @@ impl Headers {
     }
 }
 
+/// What a worker needs to know of every packet. To find out no more spares a third of the walk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Gist {
+    /// The flow key.
+    pub key: FlowKey,
+    /// Bytes that the frame had on the wire.
+    pub wire_len: u32,
+    /// Whether the key's ports were read.
+    pub has_ports: bool,
+}
+
+impl From<&Headers> for Gist {
+    #[inline(always)]
+    fn from(headers: &Headers) -> Self {
+        Self {
+            key: headers.key,
+            wire_len: headers.wire_len,
+            has_ports: headers.has_ports,
+        }
+    }
+}
+
+impl Gist {
+    /// Source and destination port, where the packet has ports and they were not cut off.
+    pub fn ports(&self) -> Option<(u16, u16)> {
+        self.has_ports.then_some((self.key.sport, self.key.dport))
+    }
+}
+
 /// What was met on the way to IP. It travels down the walk; the [`Headers`] are made in one piece where
 /// the walk ends, since a struct that is filled in bit by bit and then moved stalls the processor for
 /// longer than the whole walk takes.

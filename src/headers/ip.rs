@@ -39,9 +39,10 @@ mod extension {
 ///
 /// Nearly every packet is whole and carries TCP or UDP: these are read here, from the frame to the headers in registers.
 /// What is not like them is read anew, apart, since what two ways share goes through memory, and what was put there in
-/// small pieces and is fetched in large ones stalls the processor for longer than the whole walk takes.
+/// small pieces and is fetched in large ones stalls the processor for longer than the whole walk takes. For the same reason
+/// each way picks for itself what is wanted of the headers.
 #[inline(always)]
-pub(super) fn v4(below: &Below, frame: &[u8], at: usize) -> Headers {
+pub(super) fn v4<T>(below: &Below, frame: &[u8], at: usize, pick: impl Fn(Headers) -> T) -> T {
     if let Some(head) = field::<20>(frame, at)
         && let Some(head_len) = v4_length(head)
         && u16::from_be_bytes([head[6], head[7]]) & 0x3fff == 0
@@ -49,10 +50,11 @@ pub(super) fn v4(below: &Below, frame: &[u8], at: usize) -> Headers {
         let claim = Claim::of(frame, at, v4_total(head));
         let carried = transport::common(head[9], claim.packet, at + head_len);
         if let Some(carried) = carried {
-            return headers(below, at, &claim, v4_key(head, &carried), None, carried);
+            let key = v4_key(head, &carried);
+            return pick(headers(below, at, &claim, key, None, carried));
         }
     }
-    v4_any(below, frame, at)
+    pick(v4_any(below, frame, at))
 }
 
 /// Any IPv4 packet.
@@ -121,7 +123,7 @@ fn v4_key(head: &[u8; 20], carried: &Carried) -> FlowKey {
 
 /// Reads an IPv6 header at `at` and goes on to what it carries; see [`v4`] for why in two ways.
 #[inline(always)]
-pub(super) fn v6(below: &Below, frame: &[u8], at: usize) -> Headers {
+pub(super) fn v6<T>(below: &Below, frame: &[u8], at: usize, pick: impl Fn(Headers) -> T) -> T {
     if let Some(head) = field::<40>(frame, at)
         && head[0] >> 4 == 6
     {
@@ -129,10 +131,10 @@ pub(super) fn v6(below: &Below, frame: &[u8], at: usize) -> Headers {
         let carried = transport::common(head[6], claim.packet, at + head.len());
         if let Some(carried) = carried {
             let key = v6_key(head, head[6], &carried);
-            return headers(below, at, &claim, key, None, carried);
+            return pick(headers(below, at, &claim, key, None, carried));
         }
     }
-    v6_any(below, frame, at)
+    pick(v6_any(below, frame, at))
 }
 
 /// Any IPv6 packet.

@@ -17,21 +17,21 @@ pub(super) fn ethernet(below: Below, frame: &[u8], at: usize) -> Headers {
     };
     let below = below.linked();
     match kind {
-        ether::IPV4 => ip::v4(&below.named(kind), frame, at + 14),
-        ether::IPV6 => ip::v6(&below.named(kind), frame, at + 14),
+        ether::IPV4 => ip::v4_any(&below.named(kind), frame, at + 14),
+        ether::IPV6 => ip::v6_any(&below.named(kind), frame, at + 14),
         _ => typed(below, frame, kind, at + 14),
     }
 }
 
 /// [`ethernet`] of a whole frame. Nothing but IP directly behind the link header needs a [`Below`] in memory.
 #[inline(always)]
-pub(super) fn outermost(frame: &[u8]) -> Headers {
+pub(super) fn outermost<T>(frame: &[u8], pick: impl Fn(Headers) -> T) -> T {
     const IPV4: Below = Below::DIRECTLY.named(ether::IPV4);
     const IPV6: Below = Below::DIRECTLY.named(ether::IPV6);
     match be16(frame, 12) {
-        Some(ether::IPV4) => ip::v4(&IPV4, frame, 14),
-        Some(ether::IPV6) => ip::v6(&IPV6, frame, 14),
-        _ => outermost_rarer(frame),
+        Some(ether::IPV4) => ip::v4(&IPV4, frame, 14, pick),
+        Some(ether::IPV6) => ip::v6(&IPV6, frame, 14, pick),
+        _ => pick(outermost_rarer(frame)),
     }
 }
 

@@ -17,7 +17,7 @@ mod other;
 mod tests;
 mod transport;
 
-pub use facts::{FlowKey, Fragment, Headers, Icmp, Labels, Layer, Vlans};
+pub use facts::{FlowKey, Fragment, Gist, Headers, Icmp, Labels, Layer, Vlans};
 pub use other::Link;
 
 /// EtherTypes, as IEEE lists them.
@@ -68,7 +68,13 @@ pub mod proto {
 
 /// Walks over an Ethernet frame.
 pub fn walk(frame: &[u8]) -> Headers {
-    link::outermost(frame)
+    link::outermost(frame, |headers| headers)
+}
+
+/// Walks over an Ethernet frame for what a worker needs.
+#[inline]
+pub fn gist(frame: &[u8]) -> Gist {
+    link::outermost(frame, |headers| Gist::from(&headers))
 }
 
 /// [`Headers::wire_len`] of an Ethernet frame, for those who want nothing else.

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 
 use crate::filter::Direction;
-use crate::headers::Headers;
+use crate::headers::Gist;
 use crate::packet::Peer;
 use crate::session::Mac;
 
@@ -29,28 +29,27 @@ impl Learner {
     }
 
     /// The direction of a frame of `peer`, learning the ENI's MAC address on the way.
-    pub fn direction(&self, peer: &Peer, frame: &[u8], headers: &Headers) -> Direction {
+    #[inline]
+    pub fn direction(&self, peer: &Peer, frame: &[u8], gist: &Gist) -> Direction {
         let Some((dst, src)) = macs(frame) else {
-            return self.by_address(peer, headers);
+            return self.by_address(peer, gist);
         };
         let known = peer.eni_mac();
-        let is_eni = |mac: u64| self.macs.contains(&mac) || known == Some(mac);
+        // all are compared, without a jump: both directions come mixed
+        let first = known.unwrap_or(u64::MAX);
+        let is_eni =
+            |mac: u64| (self.macs.iter()).fold(first == mac, |any, own| any | (*own == mac));
         let (egress, ingress) = (is_eni(src), is_eni(dst));
-        if egress == ingress {
-            // both ends of one ENI's hairpin, or neither known: the addresses decide
-            return self.learn(peer, src, dst, headers);
+        if egress != ingress {
+            return if egress {
+                Direction::Egress
+            } else {
+                Direction::Ingress
+            };
         }
-        if egress {
-            Direction::Egress
-        } else {
-            Direction::Ingress
-        }
-    }
-
-    #[cold]
-    fn learn(&self, peer: &Peer, src: u64, dst: u64, headers: &Headers) -> Direction {
-        let direction = self.by_address(peer, headers);
-        if peer.eni_mac().is_none() && self.macs.is_empty() {
+        // both ends of one ENI's hairpin, or neither known: the addresses decide
+        let direction = self.by_address(peer, gist);
+        if known.is_none() && self.macs.is_empty() {
             match direction {
                 Direction::Egress => peer.learn_eni_mac(src),
                 Direction::Ingress => peer.learn_eni_mac(dst),
@@ -60,12 +59,14 @@ impl Learner {
         direction
     }
 
-    fn by_address(&self, peer: &Peer, headers: &Headers) -> Direction {
-        let (Some(src), Some(dst)) = (headers.key.source(), headers.key.destination()) else {
-            return Direction::Unknown;
+    #[inline]
+    fn by_address(&self, peer: &Peer, gist: &Gist) -> Direction {
+        let key = &gist.key;
+        let is_eni = |address: &[u8; 16]| {
+            let is = |own: &IpAddr| is_address(own, key.version, address);
+            is(&peer.source) || self.addresses.iter().any(is)
         };
-        let is_eni = |address: IpAddr| address == peer.source || self.addresses.contains(&address);
-        match (is_eni(src), is_eni(dst)) {
+        match (is_eni(&key.src), is_eni(&key.dst)) {
             (true, false) => Direction::Egress,
             (false, true) => Direction::Ingress,
             _ => Direction::Unknown,
@@ -73,7 +74,17 @@ impl Learner {
     }
 }
 
+/// Whether an address is that of a flow key.
+#[inline]
+fn is_address(own: &IpAddr, version: u8, address: &[u8; 16]) -> bool {
+    match own {
+        IpAddr::V4(v4) => version == 4 && address.first_chunk() == Some(&v4.octets()),
+        IpAddr::V6(v6) => version == 6 && v6.octets() == *address,
+    }
+}
+
 /// Destination and source MAC address, in the low 48 bits each.
+#[inline]
 fn macs(frame: &[u8]) -> Option<(u64, u64)> {
     let twelve: &[u8; 12] = frame.first_chunk()?;
     let (first, last) = (twelve.first_chunk::<8>()?, twelve.last_chunk::<8>()?);
@@ -112,7 +123,7 @@ mod tests {
     }
 
     fn direction(learner: &Learner, peer: &Peer, frame: &[u8]) -> Direction {
-        learner.direction(peer, frame, &headers::walk(frame))
+        learner.direction(peer, frame, &headers::gist(frame))
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod config;
 mod direction;
+mod index;
 mod seats;
 mod snapshot;
 mod table;

@@ -18,6 +18,9 @@ use crate::session::{Session, Table};
 /// From so many seats on it pays to look at them all before the packets are judged.
 const MANY: usize = 8;
 
+/// Batches after which hits of rules are published at the latest.
+const HITS_EVERY: u32 = 64;
+
 /// A [`Key`] in four words, which are hashed and compared without a question asked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Words {
@@ -69,6 +72,8 @@ pub struct Seat {
     rule_hits: Vec<u32>,
     rules_hit: Vec<u32>,
     dirty: bool,
+    /// Whether the seat is among those that have hits.
+    hit: bool,
 }
 
 impl Seat {
@@ -83,6 +88,7 @@ impl Seat {
             dropped: (DropReason::QueueFull, 0),
             rules_hit: Vec::new(),
             dirty: false,
+            hit: false,
         }
     }
 
@@ -131,15 +137,15 @@ impl Seat {
         numbers.into_iter().fold(0, u64::wrapping_add)
     }
 
-    fn publish(&mut self) {
-        self.publish_counts();
+    /// Adds its rules' hits to the session's.
+    fn publish_hits(&mut self) {
         for rule in self.rules_hit.drain(..) {
             let own = self.rule_hits.get_mut(rule as usize);
             if let (Some(own), Some(shared)) = (own, self.session.rule_hits.get(rule as usize)) {
                 shared.add(u64::from(std::mem::take(own)));
             }
         }
-        self.dirty = false;
+        self.hit = false;
     }
 
     /// What was received first: it is what was dropped.
@@ -162,7 +168,11 @@ pub struct Seats {
     /// Numbers of seats, by the hash of their words.
     places: HashTable<u32>,
     seats: Vec<Seat>,
+    /// The places of those that have something unpublished, and of those that have hits of rules.
     dirty: Vec<u32>,
+    hit: Vec<u32>,
+    /// Batches since hits were published.
+    batches: u32,
 }
 
 impl Seats {
@@ -176,6 +186,8 @@ impl Seats {
             places: HashTable::new(),
             seats: Vec::new(),
             dirty: Vec::new(),
+            hit: Vec::new(),
+            batches: 0,
         }
     }
 
@@ -196,7 +208,7 @@ impl Seats {
 
     /// The place of a packet's peer, taken as touched. It holds until the next [`Self::refresh`]. To place a whole batch
     /// before its packets are looked at is faster: the look-ups of different packets do not wait for each other.
-    #[inline]
+    #[inline(always)]
     pub fn place(&mut self, packet: &Packet) -> u32 {
         let words = Words::of(packet);
         let hash = self.hasher.hash_one(words);
@@ -251,11 +263,31 @@ impl Seats {
         }
     }
 
-    /// Adds what was counted to the shared ledgers.
+    /// Adds what was counted to the shared ledgers. Hits of rules are as many numbers as there are peers and rules, so they
+    /// are published only now and then.
     pub fn publish(&mut self) {
         for place in self.dirty.drain(..) {
             if let Some(seat) = self.seats.get_mut(place as usize) {
-                seat.publish();
+                seat.dirty = false;
+                seat.publish_counts();
+                if !seat.hit && !seat.rules_hit.is_empty() {
+                    seat.hit = true;
+                    self.hit.push(place);
+                }
+            }
+        }
+        self.batches += 1;
+        if self.batches >= HITS_EVERY {
+            self.publish_hits();
+        }
+    }
+
+    /// Adds the hits of rules to those of the sessions: for when there is nothing more to do.
+    pub fn publish_hits(&mut self) {
+        self.batches = 0;
+        for place in self.hit.drain(..) {
+            if let Some(seat) = self.seats.get_mut(place as usize) {
+                seat.publish_hits();
             }
         }
     }
@@ -267,6 +299,7 @@ impl Seats {
 
     fn clear(&mut self) {
         self.publish();
+        self.publish_hits();
         self.places.clear();
         self.seats.clear();
     }

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use crate::filter::{self, Filter};
 use crate::metrics::Counter;
 use crate::packet::Vni;
+use crate::session::index::Index;
 use crate::session::table::Keep;
 use crate::session::{Config, Learner, Session, Unknown, VniRange};
 use crate::spool::Settings;
@@ -58,6 +59,7 @@ fn class(vnis: bool, sources: bool) -> u8 {
 pub struct Snapshot {
     /// By [`class`], in the order of the file within each.
     claims: Vec<Claim>,
+    index: Index,
     /// What is done with packets that none claims.
     pub unknown: Unknown,
     /// How files of unknown sessions are made; the folder is the output's.
@@ -101,8 +103,13 @@ impl Snapshot {
             .map(|(config, filter)| claim(config, filter, &defaults, keep))
             .collect();
         claims.sort_by_key(|c| class(!c.vnis.is_empty(), !c.sources.is_empty()));
+        let mut index = Index::default();
+        for (number, claim) in claims.iter().enumerate() {
+            index.add(number, &claim.vnis, &claim.sources);
+        }
         Ok(Self {
             claims,
+            index,
             unknown,
             defaults,
         })
@@ -110,10 +117,12 @@ impl Snapshot {
 
     /// The session that claims packets of `source` with `vni`.
     pub fn find(&self, source: IpAddr, vni: Vni) -> Option<&Arc<Session>> {
-        self.claims
-            .iter()
-            .find(|c| c.matches(source, vni))
-            .map(|c| &c.session)
+        let claims = self.index.of_packet(source, vni);
+        let claims = claims.filter_map(|number| Some((number, self.claims.get(number)?)));
+        let taking = claims.filter(|(_, claim)| claim.matches(source, vni));
+        taking
+            .min_by_key(|(number, _)| *number)
+            .map(|(_, claim)| &claim.session)
     }
 
     /// The configured sessions, by precedence.
@@ -223,12 +232,20 @@ fn bad_name(name: &str) -> Option<String> {
 /// Two sessions that name equally much must not claim the same packet: which one got it would be chance.
 fn overlaps(configs: &[Config]) -> Vec<Error> {
     let mut errors = Vec::new();
+    // only sessions that name equally much are held against each other
+    let mut indexes: [Index; 4] = Default::default();
     for (index, config) in configs.iter().enumerate() {
-        if let Some(other) = configs
-            .iter()
-            .take(index)
-            .find(|other| overlap(other, config))
-        {
+        let (vnis, sources) = (&config.vni.0, &config.source);
+        let class = class(!vnis.is_empty(), !sources.is_empty());
+        let Some(known) = indexes.get_mut(usize::from(class)) else {
+            continue;
+        };
+        let beside = known.beside(vnis, sources).into_iter();
+        let beside = beside.filter_map(|number| Some((number, configs.get(number)?)));
+        let overlapping = beside.filter(|(_, other)| overlap(other, config));
+        let first = overlapping.min_by_key(|(number, _)| *number);
+        known.add(index, vnis, sources);
+        if let Some((_, other)) = first {
             let key = if config.vni.0.is_empty() {
                 "source"
             } else {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter::Direction;
-use crate::headers::{self, Headers};
+use crate::headers::{self, Gist};
 use crate::metrics::{Counter, Delays, Heartbeat};
 use crate::packet::{Batch, FilterReason, Packet};
 use crate::session::{Seat, Seats};
@@ -192,6 +192,9 @@ impl Work {
     /// Looks after the sink. `idle` says that there is nothing more to do for now.
     pub fn progress(&mut self, idle: bool) {
         self.seats.refresh();
+        if idle {
+            self.seats.publish_hits();
+        }
         self.sink.progress(self.watermark(), idle);
     }
 
@@ -223,9 +226,9 @@ fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
         // nobody asks for more of the headers
         return Some(headers::wire_len(frame).max(least));
     }
-    let headers = headers::walk(frame);
-    let origlen = headers.wire_len.max(least);
-    let rejected = reject(seat, frame, &headers, origlen);
+    let gist = headers::gist(frame);
+    let origlen = gist.wire_len.max(least);
+    let rejected = reject(seat, frame, &gist, origlen);
     if let Some(reason) = rejected {
         seat.filter(reason);
     }
@@ -233,7 +236,7 @@ fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
 }
 
 /// Why a packet is left out on purpose, if it is.
-fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Option<FilterReason> {
+fn reject(seat: &mut Seat, frame: &[u8], gist: &Gist, wire_len: u32) -> Option<FilterReason> {
     let session = &seat.session;
     if session.target.is_none() {
         return Some(FilterReason::UnknownSession);
@@ -242,11 +245,11 @@ fn reject(seat: &mut Seat, frame: &[u8], headers: &Headers, wire_len: u32) -> Op
         return None;
     }
     let direction = if session.filter.needs_direction() {
-        session.learner.direction(&seat.peer, frame, headers)
+        session.learner.direction(&seat.peer, frame, gist)
     } else {
         Direction::Unknown
     };
-    let verdict = session.filter.judge(frame, headers, wire_len, direction);
+    let verdict = session.filter.judge_gist(frame, gist, wire_len, direction);
     if let Some(rule) = verdict.rule {
         seat.hit(rule);
     }
