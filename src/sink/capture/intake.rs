@@ -326,6 +326,25 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_is_told_with_how_many_were_taken_before_it() {
+        let (mut capture, bundles, _shared) = capture(1 << 20);
+        let (target, peer, frame) = (target(0), peer(0), [7; 9_000]);
+        let many: Vec<_> = (0..64).map(|n| kept(&frame, n)).collect();
+        let mut taken = 0;
+        let (last, reason) = loop {
+            match capture.keep_all(&target, &peer, &many) {
+                Ok(()) => taken += many.len(),
+                Err(told) => break told,
+            }
+        };
+        drop(capture);
+        let runs = bundles.iter().flat_map(|mut b| std::mem::take(&mut b.runs));
+        let sent: usize = runs.map(|run| run.buffer.marks.len()).sum();
+        assert!((20..120).contains(&sent), "{sent}");
+        assert_eq!((sent, reason), (taken + last, DropReason::BufferFull));
+    }
+
+    #[test]
     fn a_watermark_never_passes_a_packet_that_was_not_sent() {
         let (mut capture, bundles, shared) = capture(64 << 20);
         capture.progress(5, false);
