@@ -96,6 +96,7 @@ impl Work {
         // all are placed before the first is looked at: their look-ups do not wait for each other
         let mut places = std::mem::take(&mut self.places);
         places.clear();
+        places.reserve(batch.capacity());
         let packets = batch.packets_of(self.id);
         packets.for_each(|packet| places.push(self.seats.place(packet)));
         self.seats.look();
