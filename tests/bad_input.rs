@@ -223,6 +223,18 @@ fn a_port_in_use_and_an_output_that_cannot_be_written_are_told() {
 }
 
 #[test]
+fn addresses_on_the_command_line_that_take_the_same_datagrams_are_told() {
+    let listen = ["--listen", "[::]:4789", "--listen", "0.0.0.0:4789"];
+    let out = mirrortap(&[&["run"][..], &listen].concat());
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(78), "{said}");
+    assert!(
+        said.contains("listen: \"[::]:4789\" and \"0.0.0.0:4789\" take the same"),
+        "{said}"
+    );
+}
+
+#[test]
 fn bad_use_of_the_command_line_is_told_with_the_usual_code() {
     for args in [
         &["fly"][..],

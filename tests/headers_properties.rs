@@ -14,7 +14,7 @@ use etherparse::{
     TransportSlice, VlanId,
 };
 use mirrortap::capfile::Reader;
-use mirrortap::headers::{Headers, Layer, Link, walk, walk_ip, walk_link};
+use mirrortap::headers::{Headers, Layer, Link, walk, walk_ip, walk_link, wire_len};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -44,6 +44,7 @@ fn sound(headers: &Headers, frame: &[u8]) {
 }
 
 fn check_all_links(frame: &[u8]) {
+    assert_eq!(wire_len(frame), walk(frame).wire_len);
     for number in LINKS {
         let link = Link::from_number(number).unwrap();
         sound(&walk_link(link, frame), frame);

@@ -89,6 +89,24 @@ impl Blocks {
         }
     }
 
+    /// The next packet if it is the next block and the window holds all of it.
+    pub(super) fn at_hand(&mut self, buffer: &mut Buffer) -> Option<Frame> {
+        let window = buffer.window();
+        if window.len() < FRAMING {
+            return None;
+        }
+        let (kind, claimed) = (self.order.u32(window, 0), self.claimed(buffer) as u64);
+        let is_packet = matches!(kind, PACKET | SIMPLE_PACKET | ENHANCED_PACKET);
+        if !is_packet || claimed + 3 > window.len() as u64 {
+            return None;
+        }
+        let start = buffer.offset();
+        // One that is broken is found broken again by whoever asks for the next packet.
+        let frame = self.block(buffer).ok().flatten()?;
+        self.start = start;
+        Some(frame)
+    }
+
     /// Reads one block; gives a frame (not consumed) where it is a packet.
     fn block(&mut self, buffer: &mut Buffer) -> Result<Option<Frame>, Trouble> {
         need(buffer, FRAMING, "a block header")?;

@@ -1,14 +1,18 @@
 //! A window over a stream.
 //!
-//! Takes: a stream. Gives: as many of its next bytes as asked for, in one piece. Holds: memory
-//! grows with the bytes that really came, never with what a length field claims; an error of the
-//! stream shows only when the bytes before it are used up.
+//! Takes: a stream. Gives: as many of its next bytes as asked for, in one piece; and the memory itself, for memory in
+//! return. Holds: memory grows with the bytes that really came, never with what a length field claims; an error of the
+//! stream shows only when the bytes before it are used up; bytes stay where they are until more are asked for than are
+//! there.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use crate::capfile::input::Stream;
 
-const START: usize = 256 * 1024;
+/// Bytes of the window, which are read in one call where the stream gives so many: enough that the call itself costs
+/// nothing, few enough for the cache.
+pub(super) const START: usize = 256 * 1024;
 
 /// The window. `offset` counts the bytes of the stream that lie before it.
 pub(super) struct Buffer {
@@ -68,9 +72,29 @@ impl Buffer {
         let n = n.min(self.to - self.from);
         self.from += n;
         self.offset += n as u64;
-        if self.from == self.to {
-            (self.from, self.to) = (0, 0);
+    }
+
+    /// Where in the memory the window begins.
+    #[inline]
+    pub(super) fn place(&self) -> usize {
+        self.from
+    }
+
+    /// Puts the memory from `first` up to the window into `memory`, at the same places: by a trade, for which what is in
+    /// the window is copied, or, where that is more, by a copy.
+    pub(super) fn hand_over(&mut self, first: usize, memory: &mut Vec<u8>) {
+        let left = self.to - self.from;
+        let trade = left <= self.from.saturating_sub(first);
+        let need = if trade { left.max(START) } else { self.from };
+        if memory.len() < need {
+            memory.resize(need, 0);
         }
+        if !trade {
+            return copy(&self.bytes, first..self.from, memory, first);
+        }
+        copy(&self.bytes, self.from..self.to, memory, 0);
+        std::mem::swap(&mut self.bytes, memory);
+        (self.from, self.to) = (0, left);
     }
 
     /// Moves past `n` bytes of the stream without keeping them; false when it ends before.
@@ -90,6 +114,9 @@ impl Buffer {
 
     /// Moves what is left to the front; doubles only when the window itself is full.
     fn make_room(&mut self) {
+        if self.from == self.to {
+            (self.from, self.to) = (0, 0);
+        }
         if self.from > 0 && self.to == self.bytes.len() {
             self.bytes.copy_within(self.from..self.to, 0);
             self.to -= self.from;
@@ -111,5 +138,13 @@ impl Buffer {
                 self.failure = Some(e);
             }
         }
+    }
+}
+
+/// Copies bytes to another memory, to where `at` is.
+fn copy(from: &[u8], range: Range<usize>, to: &mut [u8], at: usize) {
+    let from = from.get(range).unwrap_or_default();
+    if let Some(to) = to.get_mut(at..at + from.len()) {
+        to.copy_from_slice(from);
     }
 }

@@ -23,7 +23,7 @@ const RESERVED: u32 = 0x03FF_0000;
 
 /// A pcap file past its header.
 pub(super) struct Classic {
-    parser: PcapParser,
+    endianness: Endianness,
     precision: Precision,
     link: LinkType,
     modified: bool,
@@ -45,7 +45,7 @@ impl Classic {
             PcapTsResolution::MicroSecond => Precision::Micros,
         };
         Ok(Self {
-            parser,
+            endianness: parser.header().endianness,
             precision,
             link,
             modified,
@@ -65,11 +65,31 @@ impl Classic {
     }
 
     /// The next record if the window holds all of it, which is how it is but for one record in hundreds.
-    #[inline]
+    #[inline(always)]
     fn at_hand(&self, window: &[u8]) -> Option<Frame> {
-        let head = Head::read(window.first_chunk()?, self.parser.header().endianness);
+        let head = Head::read(window.first_chunk()?, self.endianness);
         let frame = self.placed(head);
         (frame.len <= MAX_FRAME && frame.total <= window.len()).then_some(frame)
+    }
+
+    /// Gives `take` the records that lie at the front of `window` as a whole, with the places of their bytes in it, as long
+    /// as it wants more; returns how many bytes they took.
+    #[inline(always)]
+    pub(super) fn each_at_hand(
+        &self,
+        window: &[u8],
+        mut take: impl FnMut(&Frame, usize, &[u8]) -> bool,
+    ) -> usize {
+        let mut passed = 0;
+        while let Some(frame) = window.get(passed..).and_then(|rest| self.at_hand(rest)) {
+            let place = passed + frame.start;
+            passed += frame.total;
+            let data = window.get(place..place + frame.len).unwrap_or_default();
+            if !take(&frame, place, data) {
+                break;
+            }
+        }
+        passed
     }
 
     /// The next record, with what can be wrong with it.
@@ -83,7 +103,7 @@ impl Classic {
         let Some(bytes) = buffer.window().first_chunk() else {
             return Step::Broken("a record header can't be read".to_owned());
         };
-        let head = Head::read(bytes, self.parser.header().endianness);
+        let head = Head::read(bytes, self.endianness);
         self.frame(buffer, head)
     }
 
@@ -104,7 +124,7 @@ impl Classic {
         Step::Frame(self.placed(head))
     }
 
-    #[inline]
+    #[inline(always)]
     fn placed(&self, head: Head) -> Frame {
         let start = RECORD_HEADER + if self.modified { MODIFIED_EXTRA } else { 0 };
         let len = head.caplen as usize;
@@ -120,6 +140,7 @@ impl Classic {
     }
 
     /// A fraction of more than a second is carried over, as Wireshark does.
+    #[inline]
     fn time(&self, head: Head) -> Timestamp {
         let unit = match self.precision {
             Precision::Nanos => 1,

@@ -57,6 +57,7 @@ pub fn pcap_header(out: &mut Vec<u8>, precision: Precision, snaplen: u32, link: 
 }
 
 /// Appends a pcap record. Times after 2106 keep their fraction and stop at the last second that fits.
+#[inline]
 pub fn pcap_record(
     out: &mut Vec<u8>,
     precision: Precision,
@@ -70,13 +71,12 @@ pub fn pcap_record(
         Precision::Nanos => time.subsec_nanos(),
         Precision::Micros => time.subsec_nanos() / 1_000,
     };
-    let mut head = [0; 16];
-    put(&mut head, 0, secs);
-    put(&mut head, 4, fraction);
-    put(&mut head, 8, caplen);
-    put(&mut head, 12, origlen.max(caplen));
+    let words = [secs, fraction, caplen, origlen.max(caplen)];
+    let head = words
+        .into_iter()
+        .rfold(0, |head, word| head << 32 | u128::from(word));
     out.reserve(pcap_record_len(frame.len()));
-    out.extend_from_slice(&head);
+    out.extend_from_slice(&head.to_le_bytes());
     out.extend_from_slice(frame);
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::capfile::blocks::Blocks;
-use crate::capfile::buffer::Buffer;
+use crate::capfile::buffer::{self, Buffer};
 use crate::capfile::classic::Classic;
 use crate::capfile::input::{self, Input};
 use crate::capfile::{Damage, Error, Format, LinkType, Precision};
@@ -29,6 +29,8 @@ pub struct Record<'a> {
     pub link: LinkType,
     /// Its interface in its pcapng section; 0 in pcap.
     pub interface: u32,
+    /// Where in the reader's memory its bytes begin, for [`Reader::hand_over`].
+    pub place: usize,
 }
 
 /// What a format found at the front of the window.
@@ -55,6 +57,27 @@ pub(super) struct Frame {
     pub(super) len: usize,
     /// Size of the whole record.
     pub(super) total: usize,
+}
+
+impl Frame {
+    /// The packet, whose bytes lie at `place` in the reader's memory.
+    #[inline(always)]
+    fn record<'a>(&self, data: &'a [u8], place: usize) -> Record<'a> {
+        Record {
+            time: self.time,
+            data,
+            origlen: self.origlen.max(self.len as u32),
+            link: self.link,
+            interface: self.interface,
+            place,
+        }
+    }
+
+    /// The packet at the front of the window.
+    fn record_in<'a>(&self, buffer: &'a Buffer) -> Record<'a> {
+        let data = buffer.window().get(self.start..self.start + self.len);
+        self.record(data.unwrap_or_default(), buffer.place() + self.start)
+    }
 }
 
 enum State {
@@ -86,6 +109,9 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
+    /// Bytes that are read at a time: what [`hand_over`](Self::hand_over) likes memory to have.
+    pub const MEMORY: usize = buffer::START;
+
     /// Opens a capture file; `-` is standard input.
     ///
     /// # Errors
@@ -133,8 +159,7 @@ impl Reader {
         reason = "a record borrows the reader, which an iterator's item can't"
     )]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, Error> {
-        self.buffer.consume(self.pending);
-        self.pending = 0;
+        self.settle();
         if self.finished {
             return Ok(None);
         }
@@ -143,22 +168,50 @@ impl Reader {
             State::Pcapng(pcapng) => pcapng.step(&mut self.buffer),
         };
         match step {
-            Step::Frame(frame) => Ok(Some(self.give(&frame))),
+            Step::Frame(frame) => {
+                self.pending = frame.total;
+                Ok(Some(frame.record_in(&self.buffer)))
+            }
             other => self.finish(other).map(|()| None),
         }
     }
 
+    /// Gives `take` the next packets, as long as all of each has been read already and it wants more. The memory of those
+    /// before them stays as it is. That there were none says no more than that [`next`](Self::next) is to be asked.
     #[inline]
-    fn give(&mut self, frame: &Frame) -> Record<'_> {
-        self.pending = frame.total;
-        let range = frame.start..frame.start + frame.len;
-        Record {
-            time: frame.time,
-            data: self.buffer.window().get(range).unwrap_or_default(),
-            origlen: frame.origlen.max(frame.len as u32),
-            link: frame.link,
-            interface: frame.interface,
+    pub fn each_at_hand(&mut self, mut take: impl FnMut(&Record<'_>) -> bool) {
+        self.settle();
+        let first = self.buffer.place();
+        match &mut self.state {
+            State::Pcap(pcap) => {
+                let passed = pcap.each_at_hand(self.buffer.window(), |frame, place, data| {
+                    take(&frame.record(data, first + place))
+                });
+                self.buffer.consume(passed);
+            }
+            State::Pcapng(pcapng) => {
+                while let Some(frame) = pcapng.at_hand(&mut self.buffer) {
+                    let more = take(&frame.record_in(&self.buffer));
+                    self.buffer.consume(frame.total);
+                    if !more {
+                        break;
+                    }
+                }
+            }
         }
+    }
+
+    /// Puts the bytes of the packets given so far, of which `first` is the place of the earliest that is wanted, into
+    /// `memory`, at their places. Most often this trades memories.
+    pub fn hand_over(&mut self, first: usize, memory: &mut Vec<u8>) {
+        self.settle();
+        self.buffer.hand_over(first, memory);
+    }
+
+    /// Passes the packet that was given last.
+    fn settle(&mut self) {
+        let passed = std::mem::take(&mut self.pending);
+        self.buffer.consume(passed);
     }
 
     /// The end, for whatever reason. A failing decompressor is damage (the data are bad), a failing

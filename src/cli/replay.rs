@@ -14,6 +14,13 @@ use crate::pipeline::{self, Pipeline};
 use crate::source::replay::Progress;
 use crate::{logging, time};
 
+/// How often it is looked whether the files are through: seldom enough to cost nothing, often enough that a short
+/// replay does not wait for it.
+const LOOK_EVERY: Duration = Duration::from_millis(4);
+
+/// Looks from one showing of the progress to the next.
+const SHOW_EVERY: u32 = 16;
+
 /// Run captures of outer packets (as tcpdump on a mirror target writes them) through the same decapsulation,
 /// sessions, filters and files as live traffic. Times and order are those of the capture.
 #[derive(Debug, clap::Args)]
@@ -79,13 +86,16 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 fn wait(pipeline: &Pipeline, interrupts: &Interrupts) {
     let shown = std::io::stderr().is_terminal();
     let started = time::monotonic();
+    let mut looks = 0_u32;
     while !pipeline.is_through() && !interrupts.leave() {
         if interrupts.stop() {
             pipeline.request_stop();
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(LOOK_EVERY);
+        looks = looks.wrapping_add(1);
         let long = time::monotonic().since(started) > Duration::from_secs(1);
-        if let Some(progress) = pipeline.progress.as_deref().filter(|_| shown && long) {
+        let now = shown && long && looks.is_multiple_of(SHOW_EVERY);
+        if let Some(progress) = pipeline.progress.as_deref().filter(|_| now) {
             show(progress);
         }
     }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::cli::failure::{self, Failure};
 use crate::cli::ledger;
 use crate::cli::options::Loaded;
+use crate::config::Config;
 use crate::daemon;
 use crate::pipeline;
 use crate::source::Kind;
@@ -54,12 +55,23 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         control: args.control.map(|l| l.0),
     };
     let loaded = Loaded::load(args.config.as_deref())?;
+    check(&loaded.config, &overrides)?;
     let report = daemon::run(loaded.config, loaded.file, overrides).map_err(|e| failed(&e))?;
     let Some(report) = report else {
         return Ok(ExitCode::from(130));
     };
     ledger::print(&report, args.json);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the file says was checked when it was read; the command line may say something else.
+fn check(config: &Config, overrides: &daemon::Overrides) -> Result<(), Failure> {
+    let mut config = config.clone();
+    overrides.apply(&mut config);
+    match config.source.problems().first() {
+        Some((key, message)) => Err(Failure::new(failure::CONFIG, format!("{key}: {message}"))),
+        None => Ok(()),
+    }
 }
 
 /// The exit code of a pipeline that did not start.

@@ -189,11 +189,8 @@ impl Config {
                 message: message.to_owned(),
             });
         };
-        if self.source.listen.is_empty() {
-            fail(
-                &["source", "listen"],
-                "no address to listen on; \"[::]:4789\" takes IPv4 and IPv6",
-            );
+        for (key, message) in self.source.problems() {
+            fail(&["source", key], &message);
         }
         if self.output.as_os_str().is_empty() {
             fail(

@@ -101,3 +101,29 @@ fn a_file_that_is_not_there_is_told_by_name() {
         "{error}"
     );
 }
+
+#[test]
+fn addresses_that_take_the_same_datagrams_are_told() {
+    for (listen, both) in [
+        ("'[::]:4789', '0.0.0.0:4789'", true),
+        ("'0.0.0.0:4789', '10.0.0.1:4789'", true),
+        ("'10.0.0.1:4789', '10.0.0.1:4789'", true),
+        ("'[::]:4789', '[fd00::1]:4789'", true),
+        ("'[::]:4789', '[::]:6081'", false),
+        ("'0.0.0.0:4789', '[fd00::1]:4789'", false),
+        ("'10.0.0.1:4789', '10.0.0.2:4789'", false),
+        ("'127.0.0.1:0', '127.0.0.1:0'", false),
+    ] {
+        let parsed = parse(&format!("[source]\nlisten = [{listen}]\n"));
+        let told = parsed.is_err_and(|e| e.contains("m.toml:2:10: ") && e.contains("leave one"));
+        assert_eq!(told, both, "{listen}");
+    }
+}
+
+#[test]
+fn a_latency_for_which_receivers_would_seem_dead_is_refused() {
+    for (latency, fits) in [("0s", true), ("10us", true), ("1s", true), ("1h", false)] {
+        let parsed = parse(&format!("[source]\nlatency = '{latency}'\n"));
+        assert_eq!(parsed.is_ok(), fits, "{latency}: {parsed:?}");
+    }
+}

@@ -65,7 +65,7 @@ pub struct Source {
     pub receive_buffer_bytes: u64,
     /// Receive buffer that was asked for.
     pub receive_buffer_requested_bytes: u64,
-    /// Where packet times come from: `kernel`, `hardware` or `capture`.
+    /// Where packet times come from: `kernel`, `hardware`, `mixed` or `capture`.
     pub timestamps: &'static str,
     /// Packets that have a time of the other clock.
     pub stray_times: u64,

@@ -48,6 +48,11 @@ fn source(pipeline: &Pipeline) -> Source {
     listen.dedup();
     let mut interfaces: Vec<_> = facts().filter_map(|s| s.interface.clone()).collect();
     interfaces.dedup();
+    // interfaces differ in what their network cards can do
+    let timestamps = match facts().all(|s| s.clock == first.clock) {
+        true => first.clock.name(),
+        false => "mixed",
+    };
     let refused = pipeline.choice.refused.iter();
     Source {
         kind: first.kind.name(),
@@ -60,7 +65,7 @@ fn source(pipeline: &Pipeline) -> Source {
         listen,
         receive_buffer_bytes: first.buffer_granted,
         receive_buffer_requested_bytes: first.buffer_asked,
-        timestamps: first.clock.name(),
+        timestamps,
         stray_times: facts().map(|s| s.stray_times.value()).sum(),
         tagged: facts().map(|s| s.tagged.value()).sum(),
     }

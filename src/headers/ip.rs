@@ -79,6 +79,24 @@ pub(super) fn v4_any(below: &Below, frame: &[u8], at: usize) -> Headers {
     headers(below, at, &claim, key, fragment, carried)
 }
 
+/// What an IPv4 header at `at` says of the length of the frame on the wire.
+#[inline]
+pub(super) fn v4_wire_len(frame: &[u8], at: usize) -> u32 {
+    match field::<20>(frame, at) {
+        Some(head) if v4_length(head).is_some() => Claim::of(frame, at, v4_total(head)).wire_len,
+        _ => length(frame),
+    }
+}
+
+/// The same of an IPv6 header.
+#[inline]
+pub(super) fn v6_wire_len(frame: &[u8], at: usize) -> u32 {
+    match field::<40>(frame, at) {
+        Some(head) if head[0] >> 4 == 6 => Claim::of(frame, at, v6_total(head)).wire_len,
+        _ => length(frame),
+    }
+}
+
 /// The length of an IPv4 header, unless it is none.
 #[inline(always)]
 fn v4_length(head: &[u8; 20]) -> Option<usize> {

@@ -77,6 +77,16 @@ pub fn gist(frame: &[u8]) -> Gist {
     link::outermost(frame, |headers| Gist::from(&headers))
 }
 
+/// [`Headers::wire_len`] of an Ethernet frame, for those who want nothing else.
+#[inline]
+pub fn wire_len(frame: &[u8]) -> u32 {
+    match be16(frame, 12) {
+        Some(ether::IPV4) => ip::v4_wire_len(frame, 14),
+        Some(ether::IPV6) => ip::v6_wire_len(frame, 14),
+        _ => walk(frame).wire_len,
+    }
+}
+
 /// Walks over a bare IPv4 or IPv6 packet.
 pub fn walk_ip(packet: &[u8]) -> Headers {
     walk_link(Link::Ip, packet)

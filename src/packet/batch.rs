@@ -6,10 +6,10 @@
 //! it: that is how emptied batches go home, without a return channel.
 //!
 //! Besides its own arena a batch may hold a lease: memory of a ring that the kernel filled, read where it is. Addresses
-//! from [`LENT`] up lie in the lease, those below in the arena, so a descriptor needs no word more.
+//! from [`LENT`] up lie in the lease, those from [`ASIDE`] up in memory for what a source had to put together while the
+//! arena was not its own to write to, those below in the arena; so a descriptor needs no word more.
 
 use std::net::IpAddr;
-use std::ops::Range;
 
 use crate::packet::lots::Lots;
 use crate::packet::{DropReason, Endpoint, Tally, Vni};
@@ -18,6 +18,9 @@ use crate::time::Timestamp;
 
 /// Addresses of a batch from here on lie in its lease, at the address less this.
 pub const LENT: u32 = Lease::LARGEST;
+
+/// Addresses of a batch from here on, up to [`LENT`], lie in what was set aside.
+const ASIDE: u32 = 1 << 30;
 
 /// A UDP datagram as a source delivered it: payload only, outer headers gone.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +67,9 @@ pub struct Packet {
 /// Received bytes with their descriptors.
 #[derive(Debug)]
 pub struct Batch {
-    arena: Box<[u8]>,
+    arena: Vec<u8>,
     lease: Option<Lease>,
+    aside: Vec<u8>,
     used: usize,
     capacity: usize,
     /// What the source delivered.
@@ -88,8 +92,9 @@ impl Batch {
     /// zero pages until something is received into it.
     pub fn new(receiver: u16, capacity: usize, bytes: usize) -> Self {
         Self {
-            arena: vec![0; bytes].into_boxed_slice(),
+            arena: vec![0; bytes],
             lease: None,
+            aside: Vec::new(),
             used: 0,
             capacity,
             datagrams: Vec::with_capacity(capacity),
@@ -109,6 +114,7 @@ impl Batch {
     /// Forgets what it held, keeping the memory.
     pub fn clear(&mut self) {
         self.used = 0;
+        self.aside.clear();
         self.datagrams.clear();
         self.packets.clear();
         self.refused = Tally::default();
@@ -128,6 +134,27 @@ impl Batch {
     /// The whole arena, for a source that places datagrams itself.
     pub fn arena_mut(&mut self) -> &mut [u8] {
         &mut self.arena
+    }
+
+    /// The arena itself, for a source that fills memory of its own and trades it for this.
+    pub fn memory(&mut self) -> &mut Vec<u8> {
+        &mut self.arena
+    }
+
+    /// Keeps a copy of `bytes` outside the arena and returns its place. `None` beyond what addresses can say.
+    pub fn set_aside(&mut self, bytes: &[u8]) -> Option<u32> {
+        let start = u32::try_from(self.aside.len()).ok()?.checked_add(ASIDE)?;
+        let end = (start as usize).checked_add(bytes.len())?;
+        if end > LENT as usize {
+            return None;
+        }
+        self.aside.extend_from_slice(bytes);
+        Some(start)
+    }
+
+    /// How many bytes were set aside.
+    pub fn aside(&self) -> usize {
+        self.aside.len()
     }
 
     /// Takes memory of a ring, to which descriptors may point with addresses from [`LENT`] up.
@@ -171,7 +198,17 @@ impl Batch {
             return lease.map_or(&[], |lease| lease.bytes(start - LENT, len));
         }
         let range = start as usize..start as usize + len as usize;
-        self.slice(range)
+        match self.arena.get(range) {
+            Some(bytes) => bytes,
+            None => self.bytes_aside(start, len),
+        }
+    }
+
+    #[cold]
+    fn bytes_aside(&self, start: u32, len: u32) -> &[u8] {
+        let start = start.checked_sub(ASIDE).map(|start| start as usize);
+        let bytes = start.and_then(|start| self.aside.get(start..start + len as usize));
+        bytes.unwrap_or_default()
     }
 
     /// Groups the packets by worker, keeping their order within each; `worker_of` gives a number below `workers`.
@@ -205,10 +242,6 @@ impl Batch {
         all.iter().chain(dealt)
     }
 
-    fn slice(&self, range: Range<usize>) -> &[u8] {
-        self.arena.get(range).unwrap_or_default()
-    }
-
     /// The inner frame of a packet of this batch.
     pub fn frame(&self, packet: &Packet) -> &[u8] {
         self.bytes(packet.start, packet.len)
@@ -229,6 +262,25 @@ mod tests {
         batch.clear();
         assert_eq!(batch.append(b"again"), Some(0));
         assert_eq!(batch.bytes(8, 5), b"");
+    }
+
+    #[test]
+    fn what_was_set_aside_is_found_whatever_becomes_of_the_arena() {
+        let mut batch = Batch::new(0, 4, 10);
+        let places = [batch.set_aside(b"one"), batch.set_aside(b"three")];
+        *batch.memory() = b"another arena".to_vec();
+        let bytes = |place: Option<u32>, len| batch.bytes(place.unwrap(), len).to_vec();
+        assert_eq!(
+            (bytes(places[0], 3), bytes(places[1], 5)),
+            (b"one".to_vec(), b"three".to_vec())
+        );
+        assert_eq!(
+            (batch.bytes(8, 5), batch.bytes(9, 5)),
+            (&b"arena"[..], &b""[..])
+        );
+        assert!(batch.bytes(ASIDE + 4, 5).is_empty() && batch.bytes(ASIDE - 1, 1).is_empty());
+        batch.clear();
+        assert_eq!((batch.aside(), batch.bytes(ASIDE, 1)), (0, &b""[..]));
     }
 
     fn batch_of(n: u32) -> Batch {

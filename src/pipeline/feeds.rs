@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::pipeline::{Error, Layout};
 use crate::source::xdp::{self, Allow};
-use crate::source::{Facts, Kind, Source, packet, udp};
+use crate::source::{Facts, Kind, Source, Timestamps, packet, udp};
 
 /// What became of `auto`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -90,6 +90,13 @@ fn of_kind(kind: Kind, config: &Config, layout: &Layout) -> Result<Feeds, Error>
 }
 
 fn with_sockets(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+    let interfaces = &config.source.interface;
+    if !interfaces.is_empty() && config.source.timestamps == Timestamps::Kernel {
+        tracing::warn!(
+            ?interfaces,
+            "Sockets take datagrams from every interface, whichever is named: listen on an address to narrow that."
+        );
+    }
     let mut feeds = Feeds::none();
     for address in &config.source.listen {
         for udp in udp::bind(*address, layout.receivers, &config.source)? {

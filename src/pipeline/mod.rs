@@ -68,7 +68,7 @@ pub struct Pipeline {
     pub workers: Vec<Stage<worker::Counters>>,
     /// The workers' queues, to be looked at; none where the receiver does the work itself.
     pub queues: Vec<Receiver<Parcel>>,
-    /// The sources of a live pipeline, one for each receiver.
+    /// The sources of a live pipeline: one for each receiver, then the sockets beside AF_XDP, which the first receiver reads too.
     pub sources: Vec<Arc<Facts>>,
     /// How their kind was chosen.
     pub choice: Choice,

@@ -20,15 +20,16 @@ use crate::metrics::{Counter, Gauge, Heartbeat};
 use crate::packet::{Batch, DropReason, Ports};
 use crate::session::Seats;
 use crate::source::{Received, Source};
-use crate::time;
+use crate::time::{self, Monotonic};
 use crate::worker::Work;
 
 /// Batches of a receiver.
 pub const BATCHES: usize = 8;
 /// How long a receiver rests before it looks for a free batch again.
 const REST: Duration = Duration::from_micros(100);
-/// Ticks sent after the last packet anywhere, so that every writer sees time pass beyond it.
-const QUIET_TICKS: u32 = 4;
+/// How long ticks are sent after the last packet anywhere, so that every writer sees time pass beyond it: longer than any source's
+/// order may stay behind the clock, which is the longest `latency` and some disorder.
+const TICK_FOR: Duration = Duration::from_millis(1_500);
 
 /// What a receiver has done, for status and metrics.
 #[derive(Debug, Default)]
@@ -77,7 +78,8 @@ pub struct Receiver {
     pool: Vec<Arc<Batch>>,
     spare: Batch,
     seen_activity: u64,
-    quiet: u32,
+    /// When it will have ticked long enough.
+    quiet_from: Monotonic,
 }
 
 impl std::fmt::Debug for Receiver {
@@ -118,7 +120,7 @@ impl Receiver {
             pool,
             spare,
             seen_activity: 0,
-            quiet: 0,
+            quiet_from: Monotonic::default(),
         }
     }
 
@@ -232,6 +234,9 @@ impl Receiver {
         self.reclaim();
         self.spare.clear();
         let received = self.source.receive(&mut self.spare)?;
+        if received != Received::Some {
+            return Ok(received);
+        }
         unwrap(&mut self.spare, self.ports, &self.seats, &self.counters);
         for packet in &self.spare.packets {
             count_drop(&mut self.seats, packet, DropReason::PoolEmpty);
@@ -241,13 +246,15 @@ impl Receiver {
     }
 
     fn idle(&mut self, order: u64) {
-        let activity = self.shared.activity.load(Ordering::Relaxed);
+        let (activity, now) = (
+            self.shared.activity.load(Ordering::Relaxed),
+            time::monotonic(),
+        );
         if activity != self.seen_activity {
             self.seen_activity = activity;
-            self.quiet = QUIET_TICKS;
+            self.quiet_from = now.plus(TICK_FOR);
         }
-        let is_quiet = self.quiet == 0;
-        self.quiet = self.quiet.saturating_sub(1);
+        let is_quiet = now >= self.quiet_from;
         match &mut self.way {
             Way::Here(work) => {
                 work.pass(self.id, order);
@@ -269,5 +276,82 @@ fn unwrap(batch: &mut Batch, ports: Ports, seats: &Seats, counters: &Counters) {
     decap::unwrap_batch(batch, ports, &mut refused, &counters.decap);
     if refused.received > 0 {
         seats.table().unattributed.add(&refused);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crossbeam_channel::Receiver as Queue;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::dispatch::{self, Parcel};
+    use crate::session::{Keep, Table};
+
+    /// Gives one datagram, then only time, which it knows as late as the slowest of rings.
+    struct Late {
+        given: Option<u64>,
+    }
+
+    const LAG: Duration = Duration::from_secs(1);
+
+    impl Source for Late {
+        fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
+            let now = time::now();
+            batch.order = now.saturating_sub(LAG).nanos();
+            if self.given.is_some() {
+                std::thread::sleep(Duration::from_millis(20));
+                return Ok(Received::Nothing);
+            }
+            self.given = Some(now.nanos());
+            batch.refuse(DropReason::OuterMalformed, 60);
+            Ok(Received::Some)
+        }
+
+        fn under_pressure(&mut self) -> bool {
+            false
+        }
+
+        fn runs_away(&self) -> bool {
+            true
+        }
+
+        fn stop(&mut self) {}
+
+        fn new_batch(&self, receiver: u16) -> Batch {
+            Batch::new(receiver, 4, 0)
+        }
+    }
+
+    fn over_a_queue(source: Late) -> (Receiver, Queue<Parcel>) {
+        let mut keep = Keep::default();
+        let config = Config::default();
+        let snapshot = config.snapshot(Path::new("."), &mut keep).unwrap();
+        let seats = Seats::new(Arc::new(Table::new(snapshot, keep)));
+        let mut queues = dispatch::queues(1, 1_000);
+        let way = Way::Queues(Dispatch::new(0, queues.senders));
+        let shared = Arc::default();
+        let receiver = Receiver::new(0, Box::new(source), Ports::default(), way, seats, shared);
+        (receiver, queues.receivers.remove(0))
+    }
+
+    #[test]
+    fn ticks_go_on_until_the_order_has_passed_the_last_packet() {
+        let (mut receiver, queue) = over_a_queue(Late { given: None });
+        let begin = time::now();
+        receiver.turn().unwrap();
+        while time::now().since(begin) < Duration::from_secs(3) {
+            receiver.turn().unwrap();
+            let passed = queue.try_iter().any(|parcel| match parcel {
+                Parcel::Tick { order, .. } => order > begin.nanos(),
+                Parcel::Batch(_) => false,
+            });
+            if passed {
+                return;
+            }
+        }
+        panic!("the last packet is held back");
     }
 }

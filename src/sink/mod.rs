@@ -39,6 +39,23 @@ pub trait Sink: Send {
         packet: Kept<'_>,
     ) -> Result<(), DropReason>;
 
+    /// Takes packets of one peer, in their order: what is done for each [`keep`](Self::keep) is done once for all of them.
+    ///
+    /// # Errors
+    /// How many were taken before the first that can't be, and why that is.
+    fn keep_all(
+        &mut self,
+        target: &Arc<Target>,
+        peer: &Arc<Peer>,
+        packets: &[Kept<'_>],
+    ) -> Result<(), (usize, DropReason)> {
+        for (taken, packet) in packets.iter().enumerate() {
+            self.keep(target, peer, *packet)
+                .map_err(|why| (taken, why))?;
+        }
+        Ok(())
+    }
+
     /// Tells that no packet with a smaller order than `watermark` will be given any more, after
     /// each batch; the sink passes on what is due. `idle` says that the worker has nothing more to do
     /// for now and is about to sleep.

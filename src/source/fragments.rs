@@ -9,7 +9,7 @@
 //! caught here first. It also grows its buffer without writing to it, so it is given buffers
 //! that are as large as an IP packet can be and have been written to once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use etherparse::defrag::IpDefragBuf;
@@ -23,6 +23,9 @@ use crate::time::Timestamp;
 pub(super) const MAX_HELD: usize = 512;
 /// Longest wait between the first fragment and the last, as in Linux.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// Most pieces with gaps between them that a packet may be in. One of 64 KiB that comes in pieces of 576 bytes, every other one first, is in 60; a
+/// flood of the smallest pieces would make each of them be compared with thousands.
+const MAX_PIECES: usize = 128;
 /// Largest IP payload.
 const MAX_LEN: usize = 65_535;
 
@@ -65,6 +68,10 @@ struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Fragments {
     held: HashMap<Key, Held, foldhash::fast::RandomState>,
+    /// Packets in the order in which they were begun, among others that are no longer held.
+    begun: VecDeque<(u64, Key)>,
+    /// No packet that is held was begun before this: a flood of fragments is not looked through for each of them.
+    earliest: Timestamp,
     spare: Vec<Vec<u8>>,
     lost: Lost,
     serial: u64,
@@ -97,6 +104,7 @@ impl Fragments {
         held.share.bytes += bytes as u64;
         let placed = match fit(&held.buffer, fragment) {
             Fit::Duplicate => true,
+            _ if held.buffer.sections().len() > MAX_PIECES => false,
             Fit::New | Fit::Contradiction => place(&mut held.buffer, fragment),
         };
         if !placed {
@@ -121,23 +129,32 @@ impl Fragments {
         }
         self.expire(time);
         if self.held.len() >= MAX_HELD && !self.held.contains_key(&fragment.key) {
-            let oldest = self.held.iter().min_by_key(|(_, h)| h.serial);
-            if let Some(key) = oldest.map(|(key, _)| *key) {
-                self.give_up(key);
+            while let Some((serial, key)) = self.begun.pop_front() {
+                if self.held.get(&key).is_some_and(|h| h.serial == serial) {
+                    self.give_up(key);
+                    break;
+                }
             }
         }
     }
 
     fn expire(&mut self, now: Timestamp) {
+        if now.since(self.earliest) <= PATIENCE {
+            return;
+        }
         let late = |held: &Held| now.since(held.since) > PATIENCE;
         while let Some(key) = self.held.iter().find(|(_, h)| late(h)).map(|(key, _)| *key) {
             self.give_up(key);
         }
+        let earliest = self.held.values().map(|h| h.since).min();
+        self.earliest = earliest.unwrap_or(now);
     }
 
     fn begin(&mut self, key: Key, since: Timestamp) -> &mut Held {
         let bytes = self.spare.pop().unwrap_or_else(|| vec![0; MAX_LEN]);
         self.serial += 1;
+        self.earliest = self.earliest.min(since);
+        self.note_begun(key);
         let held = Held {
             buffer: IpDefragBuf::new(IpNumber(key.proto), bytes, Vec::new()),
             since,
@@ -145,6 +162,17 @@ impl Fragments {
             share: Lost::default(),
         };
         self.held.entry(key).insert_entry(held).into_mut()
+    }
+
+    fn note_begun(&mut self, key: Key) {
+        if self.begun.len() >= 2 * MAX_HELD {
+            let held = &self.held;
+            let is_held = |(serial, key): &(u64, Key)| {
+                held.get(key).is_some_and(|held| held.serial == *serial)
+            };
+            self.begun.retain(is_held);
+        }
+        self.begun.push_back((self.serial, key));
     }
 
     fn finish(&mut self, key: Key) -> Outcome {
@@ -279,6 +307,51 @@ mod tests {
         assert!(!table.held.contains_key(&key(0)) && table.held.contains_key(&key(1)));
         table.close();
         assert_eq!(table.take_lost().records, MAX_HELD as u64);
+    }
+
+    #[test]
+    fn a_packet_in_too_many_pieces_is_given_up() {
+        let mut table = Fragments::default();
+        for offset in (0..).step_by(16).take(2 * MAX_PIECES) {
+            table.add(&piece(1, offset, true, &[0; 8]), at(1), 10);
+        }
+        assert_eq!(table.take_lost().records, MAX_PIECES as u64 + 2);
+        let in_order = (0..8_000_u16).step_by(8);
+        for offset in in_order.chain([8_000]) {
+            table.add(&piece(2, offset, offset < 8_000, &[0; 8]), at(1), 10);
+        }
+        assert!(!table.held.contains_key(&key(2)), "it was put together");
+    }
+
+    #[test]
+    fn what_was_put_together_meanwhile_is_neither_old_nor_remembered() {
+        let mut table = Fragments::default();
+        table.add(&piece(0, 0, true, &[0; 8]), at(1), 100);
+        for id in 1..=5 * MAX_HELD as u32 {
+            table.add(&piece(id, 0, true, &[0; 8]), at(1), 1);
+            let outcome = table.add(&piece(id, 8, false, &[0; 8]), at(1), 1);
+            assert!(matches!(outcome, Outcome::Whole(_)));
+        }
+        assert!(table.begun.len() <= 2 * MAX_HELD, "{}", table.begun.len());
+        for id in 10_000..10_000 + MAX_HELD as u32 {
+            table.add(&piece(id, 0, true, &[0; 8]), at(1), 10);
+        }
+        assert_eq!(
+            table.take_lost(),
+            lost(1, 100),
+            "the one that was begun first"
+        );
+    }
+
+    #[test]
+    fn a_packet_that_came_with_an_earlier_time_is_waited_for_as_long() {
+        let mut table = Fragments::default();
+        table.add(&piece(1, 0, true, &[0; 8]), at(100), 50);
+        table.add(&piece(2, 0, true, &[0; 8]), at(90), 60);
+        table.add(&piece(3, 0, true, &[0; 8]), at(121), 70);
+        assert_eq!(table.take_lost(), lost(1, 60));
+        table.add(&piece(4, 0, true, &[0; 8]), at(131), 80);
+        assert_eq!(table.take_lost(), lost(1, 50));
     }
 
     #[test]

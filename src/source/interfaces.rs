@@ -59,7 +59,15 @@ pub fn find(config: &Config) -> Result<Vec<Interface>, Error> {
     };
     names.sort_unstable();
     names.dedup();
-    names.into_iter().map(open).collect()
+    let found = names.into_iter().map(open).collect::<Result<_, _>>()?;
+    Ok(each_once(found))
+}
+
+/// An interface may have several names (ip-link(8), altname); read twice, each packet would be there twice.
+fn each_once(mut found: Vec<Interface>) -> Vec<Interface> {
+    found.sort_by_key(|interface| interface.index);
+    found.dedup_by_key(|interface| interface.index);
+    found
 }
 
 fn open(name: String) -> Result<Interface, Error> {
@@ -191,6 +199,17 @@ mod tests {
             [IpAddr::from([127, 0, 0, 1])]
         );
         assert!(wanted_addresses(&Config::default().listen).is_empty());
+    }
+
+    #[test]
+    fn an_interface_with_two_names_is_read_once() {
+        let of = |name: &str, index| Interface {
+            name: name.to_owned(),
+            index,
+            mtu: 1500,
+        };
+        let found = each_once(vec![of("enp0s5", 2), of("ens5", 2), of("ens6", 3)]);
+        assert_eq!(found, [of("enp0s5", 2), of("ens6", 3)]);
     }
 
     #[test]

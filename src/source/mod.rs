@@ -10,6 +10,7 @@ mod fragments;
 pub mod ingress;
 pub mod interfaces;
 mod matcher;
+mod naps;
 mod outer;
 pub mod packet;
 pub mod replay;
@@ -20,13 +21,18 @@ pub mod xdp;
 
 pub use facts::{Clock, Facts, place};
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::packet::{Batch, Ports};
 use crate::units::{Interval, Size};
+
+/// The longest `latency`: receivers rest for most of it, and may not look dead meanwhile.
+pub const LONGEST_LATENCY: Duration = Duration::from_secs(1);
+/// How long a source is read after the stop was asked for, whatever it still holds.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// The `[source]` table.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -106,6 +112,29 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What is wrong beyond what the types say: the key, and what to do about it.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut list = Vec::new();
+        if self.listen.is_empty() {
+            let message = "no address to listen on; \"[::]:4789\" takes IPv4 and IPv6";
+            list.push(("listen", message.to_owned()));
+        }
+        for (i, one) in self.listen.iter().enumerate() {
+            let others = self.listen.iter().skip(i + 1);
+            list.extend(others.filter(|other| overlap(one, other)).map(|other| {
+                let message = format!(
+                    "\"{one}\" and \"{other}\" take the same datagrams; leave one of them out"
+                );
+                ("listen", message)
+            }));
+        }
+        if self.latency.duration() > LONGEST_LATENCY {
+            let message = "a packet may be made to wait for at most 1s; \"1ms\" is usual";
+            list.push(("latency", message.to_owned()));
+        }
+        list
+    }
+
     /// The tunnel ports.
     pub fn ports(&self) -> Ports {
         Ports {
@@ -113,6 +142,16 @@ impl Config {
             geneve: self.geneve_port,
         }
     }
+}
+
+/// Whether two addresses to listen on take some datagrams both, so that only one can be had. Of port 0 each is another.
+fn overlap(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let takes = |any: &SocketAddr, other: &SocketAddr| match any.ip().to_canonical() {
+        IpAddr::V6(ip) if ip.is_unspecified() => true,
+        IpAddr::V4(ip) if ip.is_unspecified() => other.ip().to_canonical().is_ipv4(),
+        ip => ip == other.ip().to_canonical(),
+    };
+    a.port() != 0 && a.port() == b.port() && (takes(a, b) || takes(b, a))
 }
 
 /// What one call of [`Source::receive`] came to.

@@ -108,6 +108,7 @@ impl<'a> Span<'a> {
 }
 
 /// Finds the UDP datagram, or the fragment, in a record. `origlen` is what the record had on the wire.
+#[inline]
 pub(super) fn find(link: LinkType, data: &[u8], origlen: u32) -> Result<Outer<'_>, DropReason> {
     if let Some(udp) = plain(link, data, origlen) {
         return Ok(Outer::Datagram(udp));
@@ -117,8 +118,8 @@ pub(super) fn find(link: LinkType, data: &[u8], origlen: u32) -> Result<Outer<'_
 
 /// What nearly every mirrored packet looks like: a whole Ethernet frame, untagged, with IPv4 without options, no fragment, UDP, and lengths
 /// that agree. `None` says no more than that the frame has to be walked.
-#[inline]
-fn plain(link: LinkType, data: &[u8], origlen: u32) -> Option<Udp<'_>> {
+#[inline(always)]
+pub(super) fn plain(link: LinkType, data: &[u8], origlen: u32) -> Option<Udp<'_>> {
     const ETHERNET: usize = 14;
     const HEADERS: usize = ETHERNET + 20 + 8;
     let head = data.first_chunk::<HEADERS>()?;
@@ -141,6 +142,7 @@ fn plain(link: LinkType, data: &[u8], origlen: u32) -> Option<Udp<'_>> {
     })
 }
 
+#[inline(never)]
 fn walk(link: LinkType, data: &[u8], origlen: u32) -> Result<Outer<'_>, DropReason> {
     let span = Span {
         bytes: data,

@@ -5,8 +5,7 @@
 //! (`SO_RXQ_OVFL` with each datagram, `SO_MEMINFO` at any time), and after [`Source::stop`] everything that had
 //! arrived is still given before the end is told.
 //!
-//! **Waking.** A reader that blocks is woken for every one to three packets and pays more for scheduling than
-//! for receiving. So while packets come in numbers the reader naps between its calls, for most of the latency that it may
+//! **Waking.** While packets come in numbers the reader naps between its calls (see `naps`), for most of the latency that it may
 //! cost, and lets the socket's buffer collect; a full batch is followed by the next call at once. When only single packets have come for
 //! a few calls, it waits plainly for the next.
 //!
@@ -22,8 +21,12 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::{Batch, Datagram, DropReason};
+use crate::source::naps::Naps;
 use crate::source::watermark::Watermark;
-use crate::source::{Clock, Config, Facts, Kind, Received, Source, Timestamps, interfaces, place};
+use crate::source::{
+    Clock, Config, DRAIN, Facts, Kind, LONGEST_LATENCY, Received, Source, Timestamps, interfaces,
+    place,
+};
 use crate::sys::recv::{Message, Messages};
 use crate::sys::sockopt;
 use crate::time::{self, Monotonic, Timestamp};
@@ -36,13 +39,6 @@ const STRIDE: usize = 65_536 + 9 * 64;
 const WAIT: Duration = Duration::from_millis(20);
 /// What of the latency is left for reading what a nap has gathered, and for waking up late.
 const MARGIN: Duration = Duration::from_micros(200);
-/// A shorter nap saves nothing.
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-/// As many datagrams in a call are a number, and worth that many naps.
-const CROWD: usize = 4;
-const NAPS: u32 = 4;
-/// How long a socket is read after the stop was asked for, whatever still comes.
-const DRAIN: Duration = Duration::from_secs(5);
 /// Calls between two readings of `SO_MEMINFO` under load.
 const MEM_INFO_EVERY: u32 = 64;
 
@@ -78,10 +74,7 @@ pub struct Udp {
     drops: u32,
     watermark: Watermark,
     last_len: usize,
-    /// Naps that the last crowd is still worth.
-    naps: u32,
-    /// How long it rests between calls while packets come in numbers.
-    nap: Duration,
+    naps: Naps,
     calls: u32,
     /// When the stop was asked for.
     stopping: Option<Monotonic>,
@@ -199,6 +192,7 @@ impl Udp {
             buffer_granted: granted as u64,
             ..Facts::new(Kind::Udp, address.to_string(), &places)
         };
+        let latency = config.latency.duration().min(LONGEST_LATENCY);
         Ok(Self {
             socket,
             address,
@@ -206,10 +200,9 @@ impl Udp {
             facts: Arc::new(facts),
             has_card_times: clock == Clock::Hardware,
             drops: 0,
-            watermark: Watermark::new(clock, Duration::ZERO),
+            watermark: Watermark::new(Clock::Kernel, Duration::ZERO, &Arc::default()),
             last_len: 0,
-            naps: 0,
-            nap: config.latency.duration().saturating_sub(MARGIN),
+            naps: Naps::of(latency.saturating_sub(MARGIN)),
             calls: 0,
             stopping: None,
         })
@@ -222,7 +215,7 @@ impl Udp {
 
     /// From now on a call takes what is there and waits for nothing: somebody else does.
     pub(super) fn never_wait(&mut self) -> std::io::Result<()> {
-        self.nap = Duration::ZERO;
+        self.naps = Naps::of(Duration::ZERO);
         self.socket.set_nonblocking(true)
     }
 
@@ -254,15 +247,8 @@ impl Udp {
     }
 
     fn rest(&mut self) {
-        self.naps = if self.last_len >= CROWD {
-            NAPS
-        } else {
-            self.naps.saturating_sub(1)
-        };
-        let is_worth_it = self.naps > 0 && self.nap >= SHORTEST_NAP;
-        if is_worth_it && self.last_len < SLOTS && self.stopping.is_none() {
-            std::thread::sleep(self.nap);
-        }
+        let is_free = self.last_len < SLOTS && self.stopping.is_none();
+        self.naps.rest(self.last_len, is_free);
     }
 
     fn nothing(&mut self, batch: &mut Batch) -> Received {
@@ -282,12 +268,14 @@ impl Udp {
         let (mut drops, mut stray_times) = (None, 0);
         for (slot, message) in self.messages.messages().enumerate() {
             drops = message.drops.or(drops);
-            let time = message
-                .time
-                .map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns));
-            self.watermark.see(time);
+            let stamp = |told: Option<(u64, u32)>| {
+                told.map_or_else(time::now, |(s, ns)| Timestamp::from_parts(s, ns))
+            };
+            let time = stamp(message.time);
+            // the order is the kernel's, also where a card says the time: cards differ, and not every packet has theirs
+            let order = self.watermark.see(stamp(message.kernel_time), false);
             stray_times += u64::from(message.is_card_time != self.has_card_times);
-            put(batch, slot, message, port, time);
+            put(batch, slot, message, port, (time, order));
         }
         self.facts.count_stray_times(stray_times);
         if let Some(drops) = drops {
@@ -301,7 +289,13 @@ impl Udp {
     }
 }
 
-fn put(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Timestamp) {
+fn put(
+    batch: &mut Batch,
+    slot: usize,
+    message: Message,
+    port: u16,
+    (time, order): (Timestamp, u64),
+) {
     match message.source {
         Some(source) if !message.truncated => batch.datagrams.push(Datagram {
             start: (slot * STRIDE) as u32,
@@ -310,7 +304,7 @@ fn put(batch: &mut Batch, slot: usize, message: Message, port: u16, time: Timest
             source,
             port,
             time,
-            order: time.nanos(),
+            order,
         }),
         Some(_) => batch.refuse(DropReason::DatagramTruncated, message.len),
         None => batch.refuse(DropReason::OuterMalformed, message.len),

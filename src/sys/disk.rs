@@ -37,7 +37,7 @@ impl Aligned {
             handle_alloc_error(Layout::new::<u8>());
         };
         // SAFETY: the layout's size is not zero. std::alloc::GlobalAlloc::alloc_zeroed: "the contents are set to
-        // zero before being returned"; "undefined behavior can result if ... layout has non-zero size" is not met.
+        // zero before being returned"; it is unsafe "if the caller does not ensure that layout has non-zero size".
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout);

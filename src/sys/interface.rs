@@ -25,6 +25,14 @@ pub fn index(name: &str) -> io::Result<u32> {
     }
 }
 
+/// Whether there is an interface of this number, whatever it is called now: one that is down may be given another name.
+pub fn is_there(index: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: if_indextoname(3): "copies the name ... into ifname, which should be a buffer of at least IF_NAMESIZE bytes".
+    let found = unsafe { libc::if_indextoname(index, name.as_mut_ptr()) };
+    !found.is_null()
+}
+
 /// The largest packet that an interface sends, in bytes, its link header not counted.
 ///
 /// # Errors
@@ -72,7 +80,8 @@ struct ClockConfig {
     rx_filter: libc::c_int,
 }
 
-/// Makes the network card stamp every packet that it receives (Documentation/networking/timestamping.rst, SIOCSHWTSTAMP).
+/// Makes the network card stamp every packet that it receives (Documentation/networking/timestamping.rst, SIOCSHWTSTAMP), unless it
+/// does (SIOCGHWTSTAMP: "return the current configuration", as far as the driver tells).
 ///
 /// # Errors
 /// EPERM without CAP_NET_ADMIN, EOPNOTSUPP or ERANGE where the card or its driver can't.
@@ -82,9 +91,17 @@ pub fn stamp_all(name: &str) -> io::Result<()> {
     let mut config = ClockConfig {
         flags: 0,
         tx_type: TX_OFF,
-        rx_filter: FILTER_ALL,
+        rx_filter: 0,
     };
     let mut request = request(name)?;
+    request.ifr_ifru.ifru_data = (&raw mut config).cast();
+    // who sets the clock (ptp4l, chronyd) may have switched on the times of what is sent: they stay as they are
+    if ioctl(libc::SIOCGHWTSTAMP, &mut request).is_err() {
+        config.tx_type = TX_OFF;
+    } else if config.rx_filter == FILTER_ALL {
+        return Ok(());
+    }
+    config.rx_filter = FILTER_ALL;
     request.ifr_ifru.ifru_data = (&raw mut config).cast();
     ioctl(libc::SIOCSHWTSTAMP, &mut request)?;
     // "the driver may return a more permissive configuration", or less of one than was asked for
@@ -174,6 +191,7 @@ mod tests {
     #[test]
     fn the_loopback_is_known_with_number_mtu_and_address() {
         assert!(index("lo").unwrap() > 0);
+        assert!(is_there(index("lo").unwrap()) && !is_there(u32::MAX));
         assert!(mtu("lo").unwrap() >= 1280);
         assert!(is_ethernet("lo").unwrap());
         assert_eq!(ethernet_address("lo").unwrap(), [0; 6]);

@@ -34,6 +34,8 @@ pub struct Message {
     pub time: Option<(u64, u32)>,
     /// Whether the network card said so, and not the kernel.
     pub is_card_time: bool,
+    /// When it was received by the kernel's clock, whoever said the other time.
+    pub kernel_time: Option<(u64, u32)>,
     /// The socket's drop count when it was queued (SO_RXQ_OVFL); absent while nothing was dropped.
     pub drops: Option<u32>,
 }
@@ -140,6 +142,7 @@ impl Messages {
                 source: address(&name.0),
                 time: notes.card_time.or(notes.time),
                 is_card_time: notes.card_time.is_some(),
+                kernel_time: notes.time,
                 drops: notes.drops,
             }
         })

@@ -8,6 +8,7 @@
 //! serves one receiver, on the receiver's thread, run to completion: what a worker does to a packet costs a tenth
 //! of what the kernel spends on receiving it, so a second thread would cost more in hand-overs than it takes off the first.
 
+mod few;
 mod work;
 
 pub use work::{Counters, Work};

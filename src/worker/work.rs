@@ -9,12 +9,13 @@ use std::time::Duration;
 use crate::filter::Direction;
 use crate::headers::{self, Gist};
 use crate::metrics::{Counter, Delays, Heartbeat};
-use crate::packet::{Batch, DropReason, FilterReason, Packet};
+use crate::packet::{Batch, FilterReason, Packet};
 use crate::session::{Seat, Seats};
 use crate::sink::{Kept, Sink};
 use crate::time;
+use crate::worker::few::Few;
 
-/// How often patient work looks for room for a packet, and how many times: half a minute.
+/// How often patient work looks for room in the sink, and how many times: half a minute.
 const RETRY: Duration = Duration::from_millis(2);
 const RETRIES: u32 = 15_000;
 
@@ -97,15 +98,25 @@ impl Work {
         let mut places = std::mem::take(&mut self.places);
         places.clear();
         places.reserve(batch.capacity());
-        let packets = batch.packets_of(self.id);
-        packets.for_each(|packet| places.push(self.seats.place(packet)));
-        self.seats.look();
-        let mut placed = places.iter();
-        batch.packets_of(self.id).for_each(|packet| {
-            if let Some(place) = placed.next() {
-                truncated += u64::from(self.one(batch, packet, *place, watermark));
-            }
+        let mut last: Option<(&Packet, u32)> = None;
+        batch.packets_of(self.id).for_each(|p| {
+            let same = last.filter(|(before, _)| is_of_one_peer(before, p));
+            let place = same.map_or_else(|| self.seats.place(p), |(_, place)| place);
+            last = Some((p, place));
+            places.push(place);
         });
+        self.seats.look();
+        let mut few = Few::new();
+        let mut place = places.iter().copied();
+        batch.packets_of(self.id).for_each(|packet| {
+            let place = place.next().unwrap_or(u32::MAX);
+            if few.place != place || few.is_full() {
+                self.give(&few, watermark);
+                few.begin(place);
+            }
+            truncated += u64::from(self.one(batch, packet, &mut few));
+        });
+        self.give(&few, watermark);
         self.places = places;
         let packets = batch.lot_len(self.id);
         self.counters.packets.add(packets as u64);
@@ -125,31 +136,51 @@ impl Work {
         }
     }
 
-    /// One packet, from its headers into the sink; whether it was longer on the wire than what came.
-    fn one(&mut self, batch: &Batch, packet: &Packet, place: u32, watermark: u64) -> bool {
-        let Some(seat) = self.seats.at(place) else {
+    /// One packet, from its headers to those that are to be kept; whether it was longer on the wire than what came.
+    #[inline(always)]
+    fn one<'a>(&mut self, batch: &'a Batch, packet: &Packet, few: &mut Few<'a>) -> bool {
+        let Some(seat) = self.seats.at(few.place) else {
             return false;
         };
         let frame = batch.frame(packet);
         let Some(origlen) = judge(seat, frame, packet) else {
             return false;
         };
-        let sink = self.sink.as_mut();
-        let mut kept = keep(seat, frame, origlen, packet, sink);
-        for _ in 0..if self.patient { RETRIES } else { 0 } {
-            if kept.is_ok() {
-                break;
-            }
-            // replay is in no hurry: the writers get time before a packet is given up
-            sink.progress(watermark, true);
-            self.counters.heartbeat.beat(time::monotonic().nanos());
-            std::thread::sleep(RETRY);
-            kept = keep(seat, frame, origlen, packet, sink);
-        }
-        if let Err(reason) = kept {
-            seat.drop(reason);
-        }
+        let most = seat
+            .session
+            .packet_length
+            .map_or(usize::MAX, |l| l as usize);
+        few.push(Kept {
+            frame: frame.get(..most).unwrap_or(frame),
+            origlen,
+            time: packet.time,
+            order: packet.order,
+        });
         origlen as usize > frame.len()
+    }
+
+    /// Gives packets to the sink. Where there is no room for one, patient work looks again for a while: files are in
+    /// no hurry, and the writers get time.
+    fn give(&mut self, few: &Few<'_>, watermark: u64) {
+        let (mut rest, mut retries) = (few.packets(), 0);
+        while let Some(seat) = self.seats.at(few.place).filter(|_| !rest.is_empty()) {
+            let Some(target) = &seat.session.target else {
+                return;
+            };
+            let Err((taken, reason)) = self.sink.keep_all(target, &seat.peer, rest) else {
+                return;
+            };
+            rest = rest.get(taken..).unwrap_or_default();
+            if self.patient && (taken > 0 || retries < RETRIES) {
+                retries = if taken > 0 { 0 } else { retries + 1 };
+                self.sink.progress(watermark, true);
+                self.counters.heartbeat.beat(time::monotonic().nanos());
+                std::thread::sleep(RETRY);
+            } else {
+                seat.drop(reason);
+                rest = rest.get(1..).unwrap_or_default();
+            }
+        }
     }
 
     /// Nothing of a receiver below this order will come any more.
@@ -182,11 +213,22 @@ impl Work {
     }
 }
 
+/// Whether two packets sit in the same place.
+#[inline(always)]
+fn is_of_one_peer(a: &Packet, b: &Packet) -> bool {
+    a.vni == b.vni && a.source == b.source && a.endpoint == b.endpoint
+}
+
 /// Counts a packet and judges it; gives the length it had on the wire if it is to be kept.
 fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
     seat.receive(packet.datagram_len);
+    let least = packet.len.saturating_add(packet.cut);
+    if seat.session.target.is_some() && seat.session.filter.keeps_everything() {
+        // nobody asks for more of the headers
+        return Some(headers::wire_len(frame).max(least));
+    }
     let gist = headers::gist(frame);
-    let origlen = gist.wire_len.max(packet.len.saturating_add(packet.cut));
+    let origlen = gist.wire_len.max(least);
     let rejected = reject(seat, frame, &gist, origlen);
     if let Some(reason) = rejected {
         seat.filter(reason);
@@ -213,31 +255,4 @@ fn reject(seat: &mut Seat, frame: &[u8], gist: &Gist, wire_len: u32) -> Option<F
         seat.hit(rule);
     }
     verdict.reject
-}
-
-fn keep(
-    seat: &Seat,
-    frame: &[u8],
-    origlen: u32,
-    packet: &Packet,
-    sink: &mut dyn Sink,
-) -> Result<(), DropReason> {
-    let Some(target) = &seat.session.target else {
-        return Ok(());
-    };
-    let caplen = seat
-        .session
-        .packet_length
-        .map_or(frame.len(), |l| frame.len().min(l as usize));
-    let frame = frame.get(..caplen).unwrap_or(frame);
-    sink.keep(
-        target,
-        &seat.peer,
-        Kept {
-            frame,
-            origlen,
-            time: packet.time,
-            order: packet.order,
-        },
-    )
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::net_support::{DEVICE, Net, SENSOR};
+use crate::raw;
 use crate::scene::{Scene, send};
 
 fn set(net: &Net, way: &str) {
@@ -50,6 +51,35 @@ pub fn a_removed_interface_is_named(scene: Scene) {
         let log = s.log();
         log.contains(DEVICE) && log.contains("is gone")
     });
+}
+
+/// An interface is given a name while it is down, by udev at boot for one.
+pub fn a_renamed_interface_is_still_read(scene: Scene) {
+    let net = scene.net();
+    let mut sensor = scene.start(&net);
+    set(&net, "down");
+    std::thread::sleep(Duration::from_millis(300));
+    net.run("b", &["ip", "link", "set", DEVICE, "name", "other"]);
+    std::thread::sleep(Duration::from_millis(300));
+    net.run("b", &["ip", "link", "set", "other", "up"]);
+    net.run("a", &["ping", "-q", "-c", "1", "-w", "10", SENSOR]);
+    let sent = send(&net, SENSOR, "--vni 1 --count 300 --rate 2000");
+    sensor.wait_received(sent);
+    sensor.stop().is_whole(sent);
+}
+
+pub fn a_fragment_that_a_removed_interface_left_alone_is_counted(scene: Scene) {
+    let net = scene.net();
+    let mut sensor = scene.start(&net);
+    let first = raw::ipv4(7, 0, true, &raw::vxlan(1, 1, 50)[..32]);
+    raw::put(&net, &[[raw::ethernet(&net, 0x0800), first].concat()]);
+    std::thread::sleep(Duration::from_millis(300));
+    net.run("b", &["ip", "link", "del", DEVICE]);
+    sensor.wait("health tells", |s| s.get("/healthz").unwrap().0 == 503);
+    let outcome = sensor.stop();
+    let dropped = outcome.ledger.0["dropped"]["fragment_incomplete"].as_u64();
+    let counts = (outcome.ledger.number("received"), dropped);
+    assert_eq!(counts, (1, Some(1)), "{}", outcome.ledger.0);
 }
 
 /// A pair of interfaces has no clock of its own.

@@ -72,6 +72,8 @@ mod taps {
         bytes::a_vlan_tag_is_looked_through,
         bytes::two_vlan_tags_are_looked_through,
         changes::a_removed_interface_is_named,
+        changes::a_renamed_interface_is_still_read,
+        changes::a_fragment_that_a_removed_interface_left_alone_is_counted,
     }
     suite! { xdp:
         bytes::a_vlan_tag_is_looked_through,

@@ -127,7 +127,7 @@ fn a_record_cut_by_the_snaplen_tells_what_is_missing_and_padding_is_no_payload()
 }
 
 #[test]
-fn a_batch_ends_where_the_largest_record_might_not_fit_any_more() {
+fn the_largest_records_are_replayed_among_small_ones() {
     let Some(path) = vxlan("tcpdump-bigtcp-ipv4-vxlan-ipv4.pcap") else {
         return;
     };

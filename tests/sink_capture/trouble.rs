@@ -397,7 +397,7 @@ fn a_writer_shows_that_it_is_alive_when_nothing_happens() {
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(150));
         let age = rig.stats.heartbeats[0].age(time::monotonic().nanos());
-        assert!(age < Duration::from_millis(500), "{age:?}");
+        assert!(age < Duration::from_secs(2), "{age:?}");
     }
     rig.finish();
 }

@@ -31,6 +31,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often a writer that waits for a closer shows that it is alive.
 const WAIT: Duration = Duration::from_millis(250);
 
+/// Bytes that are worth a write into the page cache: what waits for more is memory.
+const BUFFERED_WRITE: usize = 256 << 10;
+
 /// What a writer needs to write.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -72,6 +75,14 @@ impl Desk {
             heap: Heap::new(),
             block: Vec::new(),
             failing: BTreeSet::new(),
+        }
+    }
+
+    /// Bytes of a series that are worth a write. The page cache takes small ones as well as large ones; a device does not.
+    pub(super) fn worth_a_write(&self) -> usize {
+        match self.io {
+            Io::Buffered => self.shared.chunk().min(BUFFERED_WRITE),
+            Io::Direct => self.shared.chunk(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! The workers' side: packets in, bundles of serialised runs out.
 //!
 //! Takes: kept packets of one worker, through [`Sink`]. Gives: bundles to the writers, and the
-//! worker's watermark. Holds: never blocks, never allocates for a packet once buffers are in
-//! circulation, reads no clock in `keep` and at most one in `progress`; the watermark that writers see
-//! never passes a packet that is still here.
+//! worker's watermark. Holds: never blocks while packets run away (of files it waits for the writer), never
+//! allocates for a packet once buffers are in circulation, reads no clock in `keep` and at most one in `progress`; the
+//! watermark that writers see never passes a packet that is still here.
 //!
 //! The watermark is a number that writers read, not a message: it is stored after what it speaks of
 //! was sent, and a writer reads it before it empties its channel. A worker that keeps nothing sends nothing.
@@ -22,10 +22,11 @@ use crate::spool::Target;
 use crate::time::{self, Monotonic};
 
 /// The longest that a packet waits here while the worker goes on.
-const SEND_AFTER: Duration = Duration::from_millis(50);
+const SEND_AFTER: Duration = Duration::from_millis(100);
 
-/// The same when the worker is about to sleep: long enough to gather a few packets of a slow flow.
-const SEND_AFTER_IDLE: Duration = Duration::from_millis(10);
+/// The same when the worker is about to sleep. Each bundle wakes a writer, which at a thousand packets a second costs as much as they do:
+/// long enough to gather a good few.
+const SEND_AFTER_IDLE: Duration = Duration::from_millis(50);
 
 /// One worker's side of the capture sink. When it is dropped, what it holds is sent.
 #[derive(Debug)]
@@ -80,17 +81,26 @@ impl Capture {
     /// The open run of a target, with room for a record of `bytes` bytes.
     fn run(&mut self, target: &Arc<Target>, bytes: usize) -> Option<&mut Run> {
         let index = target.id as usize;
+        let at_hand = self.runs.get(index).and_then(Option::as_ref);
+        if at_hand.is_none_or(|run| !run.buffer.has_room(bytes, 1)) {
+            self.make_room(target, bytes)?;
+        }
+        self.runs.get_mut(index)?.as_mut()
+    }
+
+    /// Sees to it that a target has an open run, with room for a record of `bytes` bytes.
+    fn make_room(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
+        let index = target.id as usize;
         if index >= self.runs.len() {
             self.runs.resize_with(index + 1, || None);
             self.hints.resize(index + 1, 0);
         }
         let fits = |run: &Run| run.buffer.has_room(bytes, 1);
         match self.runs.get(index)?.as_ref().map(fits) {
-            Some(true) => {}
-            Some(false) => self.grow(target, bytes)?,
-            None => self.open(target, bytes)?,
+            Some(true) => Some(()),
+            Some(false) => self.grow(target, bytes),
+            None => self.open(target, bytes),
         }
-        self.runs.get_mut(index)?.as_mut()
     }
 
     /// Opens a run of the size that the last one had, or of the smallest that will do.
@@ -211,18 +221,34 @@ impl Sink for Capture {
         peer: &Arc<Peer>,
         packet: Kept<'_>,
     ) -> Result<(), DropReason> {
-        let Some(run) = self.run(target, packet.frame.len() + RECORD_ROOM) else {
-            self.refused = true;
-            return Err(DropReason::BufferFull);
-        };
-        let is_other = run.peer() != peer.id;
-        self.held += run.push(peer.id, &packet);
-        self.oldest = self.oldest.min(packet.order);
-        if is_other {
-            self.meet(peer);
-        }
-        if self.held >= self.chunk {
-            self.send();
+        self.keep_all(target, peer, &[packet])
+            .map_err(|(_, why)| why)
+    }
+
+    fn keep_all(
+        &mut self,
+        target: &Arc<Target>,
+        peer: &Arc<Peer>,
+        packets: &[Kept<'_>],
+    ) -> Result<(), (usize, DropReason)> {
+        let mut rest = packets;
+        while let Some(first) = rest.first() {
+            let enough = self.chunk.saturating_sub(self.held);
+            let Some(run) = self.run(target, first.frame.len() + RECORD_ROOM) else {
+                self.refused = true;
+                return Err((packets.len() - rest.len(), DropReason::BufferFull));
+            };
+            let is_other = run.peer() != peer.id;
+            let pushed = run.push(peer.id, rest, enough);
+            self.held += pushed.bytes;
+            self.oldest = self.oldest.min(pushed.oldest);
+            if is_other {
+                self.meet(peer);
+            }
+            if self.held >= self.chunk {
+                self.send();
+            }
+            rest = rest.get(pushed.packets..).unwrap_or_default();
         }
         Ok(())
     }

@@ -210,7 +210,7 @@ mod tests {
                 time: Timestamp::default(),
                 order,
             };
-            run.push(peer, &kept);
+            run.push(peer, &[kept], usize::MAX);
         }
         let (mut queue, mut slots, mut plan) =
             (Queue::default(), Slots::default(), Plan::default());

@@ -217,7 +217,7 @@ mod tests {
                 time: Timestamp::from_nanos(order),
                 order,
             };
-            run.push(0, &kept);
+            run.push(0, &[kept], usize::MAX);
         }
         run
     }

@@ -74,6 +74,16 @@ impl Times {
     }
 }
 
+/// What was pushed at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pushed {
+    pub(super) packets: usize,
+    /// Bytes of their records.
+    pub(super) bytes: usize,
+    /// The lowest of their orders.
+    pub(super) oldest: u64,
+}
+
 /// Records of one session.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -112,42 +122,62 @@ impl Run {
         self.share.peer
     }
 
-    /// Serialises a packet. The caller has made sure that there is room.
-    pub(super) fn push(&mut self, peer: u32, packet: &Kept<'_>) -> usize {
-        let settings = &self.target.settings;
-        let (out, precision) = (&mut self.buffer.bytes, settings.precision);
-        let start = out.len();
-        match settings.format {
-            Format::Pcap => {
-                encode::pcap_record(out, precision, packet.time, packet.frame, packet.origlen);
-            }
-            Format::Pcapng => {
-                encode::packet(out, 0, precision, packet.time, packet.frame, packet.origlen);
-            }
-        }
-        let len = out.len() - start;
-        let mark = Mark {
-            order: packet.order,
-            time: packet.time,
-            start: start as u32,
-            peer,
+    /// Serialises the first of `packets`, for which the caller has made sure that there is room, and those after it while
+    /// there is, until `enough` bytes are pushed.
+    pub(super) fn push(&mut self, peer: u32, packets: &[Kept<'_>], enough: usize) -> Pushed {
+        let (format, precision) = (self.target.settings.format, self.target.settings.precision);
+        let begin = self.buffer.bytes.len();
+        // counted in registers, and put back at the end
+        let (mut times, mut last, mut sorted, mut caplens) =
+            (self.times, self.last, self.sorted, 0);
+        let mut pushed = Pushed {
+            packets: 0,
+            bytes: 0,
+            oldest: u64::MAX,
         };
-        self.mark(mark, packet.frame.len() as u64);
-        len
+        for packet in packets {
+            let (start, len) = (self.buffer.bytes.len(), packet.frame.len());
+            let goes_on = start - begin < enough && self.buffer.has_room(len + RECORD_ROOM, 1);
+            if pushed.packets > 0 && !goes_on {
+                break;
+            }
+            let (out, time) = (&mut self.buffer.bytes, packet.time);
+            match format {
+                Format::Pcap => {
+                    encode::pcap_record(out, precision, time, packet.frame, packet.origlen)
+                }
+                Format::Pcapng => {
+                    encode::packet(out, 0, precision, time, packet.frame, packet.origlen)
+                }
+            }
+            // made where it stays: what is put together elsewhere in small pieces and moved in larger ones is waited for
+            self.buffer.marks.push(Mark {
+                order: packet.order,
+                time,
+                start: start as u32,
+                peer,
+            });
+            times.add(time);
+            sorted &= last <= packet.order;
+            last = packet.order;
+            caplens += len as u64;
+            pushed.packets += 1;
+            pushed.oldest = pushed.oldest.min(packet.order);
+        }
+        (self.times, self.last, self.sorted) = (times, last, sorted);
+        self.share(peer, pushed.packets as u64, caplens);
+        pushed.bytes = self.buffer.bytes.len() - begin;
+        pushed
     }
 
-    #[inline]
-    fn mark(&mut self, mark: Mark, caplen: u64) {
-        self.sorted &= self.last <= mark.order;
-        self.last = mark.order;
-        self.times.add(mark.time);
-        if self.share.peer != mark.peer {
+    /// Counts packets of a peer.
+    fn share(&mut self, peer: u32, packets: u64, bytes: u64) {
+        if self.share.peer != peer {
             self.share_out();
-            self.share.peer = mark.peer;
+            self.share.peer = peer;
         }
-        self.share.packets += 1;
-        self.share.bytes += caplen;
-        self.buffer.marks.push(mark);
+        self.share.packets += packets;
+        self.share.bytes += bytes;
     }
 
     /// Puts what is counted of the last peer into the list.
@@ -240,7 +270,11 @@ impl Run {
         self.buffer.bytes.extend_from_slice(&other.buffer.bytes);
         for mark in other.buffer.marks.get(from..).unwrap_or_default() {
             let (start, caplen) = (base + mark.start, other.caplen_of(mark));
-            self.mark(Mark { start, ..*mark }, u64::from(caplen));
+            self.sorted &= self.last <= mark.order;
+            self.last = mark.order;
+            self.times.add(mark.time);
+            self.share(mark.peer, 1, u64::from(caplen));
+            self.buffer.marks.push(Mark { start, ..*mark });
         }
         self.straight &= other.straight && from == 0;
         self.share_out();

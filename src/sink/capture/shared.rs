@@ -12,7 +12,7 @@ use crate::sink::capture::peers::Register;
 use crate::sink::capture::pool::Pool;
 use crate::sink::capture::run::Mark;
 
-/// Bytes that are worth a bundle, or a write, where the budget is not small.
+/// Bytes that are worth a bundle, or a write to a device, where the budget is not small.
 const CHUNK: usize = 1 << 20;
 
 /// What all workers and writers share.

@@ -167,7 +167,7 @@ impl Writer {
             series.deadline = Some(deadline);
             self.agenda.flush_by(deadline, index);
         }
-        if !series.is_listed && series.queue.bytes() >= self.desk.shared.chunk() {
+        if !series.is_listed && series.queue.bytes() >= self.desk.worth_a_write() {
             series.is_listed = true;
             self.agenda.full.push(index);
         }
@@ -191,7 +191,7 @@ impl Writer {
 
     /// Writes the series that have a good deal settled.
     fn flush_full(&mut self, watermark: u64) {
-        let chunk = self.desk.shared.chunk();
+        let chunk = self.desk.worth_a_write();
         for index in std::mem::take(&mut self.agenda.full) {
             let place = self.series.get_mut(index).and_then(Option::as_mut);
             let Some(series) = place else { continue };

@@ -67,6 +67,10 @@ pub enum Error {
     Spawn(#[source] std::io::Error),
 }
 
+/// Bundles that workers may be ahead of a writer where packets do not run away. More would only be memory that
+/// has left the cache when the writer comes to it.
+const AHEAD: usize = 1;
+
 /// What became of the capture files, told at the end.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -127,7 +131,10 @@ struct Starting<'a> {
 
 impl Starting<'_> {
     fn writer(&mut self, number: usize) -> Result<JoinHandle<()>, Error> {
-        let (captures, bundles): (_, Receiver<Bundle>) = unbounded();
+        let (captures, bundles): (_, Receiver<Bundle>) = match self.setup.live {
+            true => unbounded(),
+            false => bounded(AHEAD),
+        };
         let (retire, retired) = unbounded();
         self.captures.push(captures);
         self.retired.push(retire);

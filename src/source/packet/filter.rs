@@ -13,6 +13,8 @@ use crate::sys::sockopt::Instruction;
 
 /// Most addresses that a program tells apart.
 pub(super) const MAX_ADDRESSES: usize = 16;
+/// Most ports: a conditional jump reaches no further than 255 instructions, and some go past all ports and addresses.
+pub(super) const MAX_PORTS: usize = 128;
 
 /// Codes of classic BPF (linux/filter.h): loads of a word, half word and byte at a fixed place, of a half word behind the index,
 /// the index from an IPv4 header length, and jumps.
@@ -387,6 +389,28 @@ mod tests {
             .collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(takes(&many, &six) && takes(&many, &tagged(six, 1)));
+    }
+
+    #[test]
+    fn as_many_ports_as_may_be_are_told_apart() {
+        let ports: Vec<u16> = (4789..).take(MAX_PORTS).collect();
+        let addresses: Vec<IpAddr> = (0..MAX_ADDRESSES as u8)
+            .map(|i| IpAddr::from([10, 0, 0, 2 + i]))
+            .chain(["::2".parse().unwrap()])
+            .skip(1)
+            .chain([IpAddr::from([10, 0, 0, 2])])
+            .collect();
+        let program = program(&ports, &addresses);
+        let takes = |frame: &[u8]| run(&program, frame, TO_THIS_HOST) == WHOLE;
+        for port in ports {
+            assert!(takes(&udp4(port, 0)) && takes(&udp6(port)), "{port}");
+        }
+        for port in [4788, 4789 + MAX_PORTS as u16] {
+            assert!(!takes(&udp4(port, 0)) && !takes(&udp6(port)), "{port}");
+        }
+        let mut tcp = udp4(4789, 0);
+        tcp[23] = 6;
+        assert!(!takes(&tcp));
     }
 
     #[test]

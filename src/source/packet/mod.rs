@@ -32,7 +32,7 @@ use crate::source::fragments::{Fragments, Outcome};
 use crate::source::interfaces::Interface;
 use crate::source::outer::{self, Fragment, Outer, Udp};
 use crate::source::watermark::Watermark;
-use crate::source::{Clock, Facts, Received, Source, place};
+use crate::source::{Clock, DRAIN, Facts, Received, Source, place};
 use crate::sys::interface;
 use crate::sys::lease::Lease;
 use crate::sys::ring::Ring;
@@ -52,8 +52,6 @@ const WAIT: Duration = Duration::from_millis(20);
 const LOOK_EVERY: u32 = 64;
 /// How much longer than it should the kernel may take to hand over the last block.
 const LAST_BLOCK: Duration = Duration::from_millis(10);
-/// How long a ring is read after the stop was asked for, whatever still lies in it.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// One ring of an interface.
 #[derive(Debug)]
@@ -82,7 +80,7 @@ pub struct Packet {
 #[derive(Debug)]
 struct KeptBack {
     whole: crate::source::fragments::Whole,
-    time: Timestamp,
+    at: At,
 }
 
 impl Packet {
@@ -97,10 +95,10 @@ impl Packet {
         let (mut stray_times, mut tagged) = (0, 0);
         self.is_down = false;
         for frame in Frames::of(block) {
-            self.watermark.see(frame.time);
+            let order = self.watermark.see(frame.time, frame.is_card_time);
             stray_times += u64::from(frame.is_card_time != (self.facts.clock == Clock::Hardware));
             tagged += u64::from(frame.had_tag);
-            self.sort(&frame, block, batch);
+            self.sort(&frame, order, block, batch);
         }
         self.facts.count_stray_times(stray_times);
         self.facts.tagged.add(tagged);
@@ -109,17 +107,17 @@ impl Packet {
     }
 
     /// A datagram, a part of one, or nothing of ours.
-    fn sort(&mut self, frame: &Frame, block: &[u8], batch: &mut Batch) {
+    fn sort(&mut self, frame: &Frame, order: u64, block: &[u8], batch: &mut Batch) {
         let end = frame.start + frame.caplen as usize;
         let bytes = block.get(frame.start..end).unwrap_or_default();
         match outer::find(LinkType::ETHERNET, bytes, frame.origlen) {
             Ok(Outer::Datagram(udp)) if self.is_ours(&udp) => {
                 // the payload is a part of the block
                 let start = udp.payload.as_ptr() as usize - block.as_ptr() as usize;
-                let datagram = datagram(&udp, LENT + start as u32, frame.time);
+                let datagram = datagram(&udp, LENT + start as u32, (frame.time, order));
                 batch.datagrams.push(datagram);
             }
-            Ok(Outer::Fragment(fragment)) => self.gather(&fragment, frame, batch),
+            Ok(Outer::Fragment(fragment)) => self.gather(&fragment, frame, order, batch),
             Err(DropReason::OuterMalformed) => {
                 batch.refuse(DropReason::OuterMalformed, bytes.len());
             }
@@ -132,14 +130,14 @@ impl Packet {
         self.ports.contains(&udp.port)
     }
 
-    fn gather(&mut self, fragment: &Fragment<'_>, frame: &Frame, batch: &mut Batch) {
+    fn gather(&mut self, fragment: &Fragment<'_>, frame: &Frame, order: u64, batch: &mut Batch) {
         let bytes = frame.caplen as usize;
         match self.fragments.add(fragment, frame.time, bytes) {
             Outcome::Held => {}
             Outcome::Refused(reason) => batch.refuse(reason, bytes),
             Outcome::Whole(whole) => {
-                let time = frame.time;
-                self.deliver(KeptBack { whole, time }, batch);
+                let at = (frame.time, order);
+                self.deliver(KeptBack { whole, at }, batch);
             }
         }
         self.refuse_lost(batch);
@@ -156,7 +154,7 @@ impl Packet {
         }
         match batch.append(udp.payload) {
             Some(start) => {
-                batch.datagrams.push(datagram(&udp, start, kept.time));
+                batch.datagrams.push(datagram(&udp, start, kept.at));
                 self.fragments.recycle(kept.whole.bytes);
             }
             // so many at once are a flood
@@ -189,15 +187,16 @@ impl Packet {
         self.look();
         batch.order = self.watermark.after_nothing();
         if self.is_drained() {
-            self.fragments.close();
-            self.refuse_lost(batch);
-            return if batch.refused.received > 0 {
-                Received::Some
-            } else {
-                Received::End
-            };
+            return self.give_up_fragments(batch).unwrap_or(Received::End);
         }
         Received::Nothing
+    }
+
+    /// No more will come: counts the fragments whose siblings are missing, if there are any.
+    fn give_up_fragments(&mut self, batch: &mut Batch) -> Option<Received> {
+        self.fragments.close();
+        self.refuse_lost(batch);
+        (batch.refused.received > 0).then_some(Received::Some)
     }
 
     /// After a stop: whether the last block has had its time to be handed over.
@@ -215,9 +214,7 @@ impl Packet {
             tracing::warn!(interface = self.interface.name, %error, "The interface tells of an error; the ring stays open.");
             self.is_down = true;
         }
-        let is_there =
-            || interface::index(&self.interface.name).is_ok_and(|i| i == self.interface.index);
-        if self.is_down && !is_there() {
+        if self.is_down && !interface::is_there(self.interface.index) {
             let gone = format!("interface {} is gone", self.interface.name);
             return Err(std::io::Error::new(ErrorKind::NotFound, gone));
         }
@@ -225,7 +222,10 @@ impl Packet {
     }
 }
 
-fn datagram(udp: &Udp<'_>, start: u32, time: Timestamp) -> Datagram {
+/// A time, and its place in the order.
+type At = (Timestamp, u64);
+
+fn datagram(udp: &Udp<'_>, start: u32, (time, order): At) -> Datagram {
     Datagram {
         start,
         len: udp.payload.len() as u32,
@@ -233,26 +233,28 @@ fn datagram(udp: &Udp<'_>, start: u32, time: Timestamp) -> Datagram {
         source: udp.source,
         port: udp.port,
         time,
-        order: time.nanos(),
+        order,
     }
 }
 
 impl Source for Packet {
     fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
         let is_late = |at| time::monotonic().since(at) > DRAIN;
-        if self.stopping.is_some_and(is_late) {
+        if let Some(kept) = self.kept_back.take() {
+            self.deliver(kept, batch);
+        }
+        if self.stopping.is_some_and(is_late) && batch.datagrams.is_empty() {
             tracing::warn!(
                 interface = self.interface.name,
                 "The ring was still not empty; what is in it is lost."
             );
             return Ok(self.nothing(batch));
         }
-        if let Some(kept) = self.kept_back.take() {
-            self.deliver(kept, batch);
-        }
         let mut block = self.ring.take();
         if block.is_none() && batch.datagrams.is_empty() {
-            self.wait()?;
+            if let Err(error) = self.wait() {
+                return self.give_up_fragments(batch).ok_or(error);
+            }
             block = self.ring.take();
         }
         let Some(lease) = block else {

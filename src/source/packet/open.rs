@@ -10,8 +10,8 @@ use crate::source::fragments::Fragments;
 use crate::source::interfaces::{self, Interface};
 use crate::source::packet::guard::Guard;
 use crate::source::packet::{BLOCK_SHIFT, Packet, filter};
-use crate::source::watermark::Watermark;
-use crate::source::{Clock, Config, Facts, Kind, place};
+use crate::source::watermark::{Card, Watermark};
+use crate::source::{Clock, Config, Facts, Kind, LONGEST_LATENCY, place};
 use crate::sys::ring::{Fanout, Ring, Setup, Step};
 use crate::sys::sockopt::Instruction;
 
@@ -19,8 +19,7 @@ use crate::sys::sockopt::Instruction;
 const FEWEST_BLOCKS: usize = 8;
 /// The kernel hands blocks over by the millisecond, not finer.
 const SHORTEST: u32 = 1;
-/// A block that waits longer is no use to anybody.
-const LONGEST: u32 = 1_000;
+const LONGEST: u32 = LONGEST_LATENCY.as_millis() as u32;
 
 /// Why a ring could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +48,12 @@ pub enum Error {
         max = filter::MAX_ADDRESSES
     )]
     Addresses(usize),
+    /// Too many ports.
+    #[error(
+        "cannot tell {0} ports apart in front of a packet ring, at most {max}; listen on fewer, or use source.kind = \"udp\"",
+        max = filter::MAX_PORTS
+    )]
+    Ports(usize),
     /// Anything else, with the step that failed.
     #[error("cannot open a packet ring on {interface}: {step}: {error}")]
     Ring {
@@ -73,6 +78,9 @@ pub fn open(config: &Config, receivers: usize) -> Result<Vec<Packet>, Error> {
     let mut ports: Vec<u16> = config.listen.iter().map(SocketAddr::port).collect();
     ports.sort_unstable();
     ports.dedup();
+    if ports.len() > filter::MAX_PORTS {
+        return Err(Error::Ports(ports.len()));
+    }
     let program = filter::program(&ports, &addresses);
     let found = interfaces::find(config)?;
     let openings = || {
@@ -142,9 +150,10 @@ impl Opening<'_> {
             (n, Fanout::Cpu) => format!(", one of {n} by core"),
             (n, Fanout::Hash) => format!(", one of {n} by hash"),
         };
+        let card = Arc::default();
         let each = rings.rings.into_iter();
         Ok(each
-            .map(|ring| self.source(ring, rings.clock, &spread, guard))
+            .map(|ring| self.source(ring, (rings.clock, &card), &spread, guard))
             .collect())
     }
 
@@ -190,7 +199,13 @@ impl Opening<'_> {
         }
     }
 
-    fn source(&self, ring: Ring, clock: Clock, spread: &str, guard: &Arc<Guard>) -> Packet {
+    fn source(
+        &self,
+        ring: Ring,
+        (clock, card): (Clock, &Arc<Card>),
+        spread: &str,
+        guard: &Arc<Guard>,
+    ) -> Packet {
         let blocks = self.blocks();
         let retire = Duration::from_millis(u64::from(self.retire()));
         let bytes = (blocks << BLOCK_SHIFT) as u64;
@@ -216,7 +231,8 @@ impl Opening<'_> {
             fragments: Fragments::default(),
             kept_back: None,
             retire,
-            watermark: Watermark::new(clock, retire),
+            // a kernel that counts in ticks may be late by one
+            watermark: Watermark::new(clock, retire * 2, card),
             blocks: 0,
             stopping: None,
             _guard: Arc::clone(guard),
@@ -230,12 +246,47 @@ impl Opening<'_> {
             match error.raw_os_error() {
                 Some(libc::EPERM) => Error::Forbidden(interface),
                 Some(libc::ENOMEM) => Error::Memory { interface, size },
+                // more blocks than the kernel can count
+                _ if step == "PACKET_RX_RING" && error.kind() == io::ErrorKind::InvalidInput => {
+                    Error::Memory { interface, size }
+                }
                 _ => Error::Ring {
                     interface,
                     step,
                     error,
                 },
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_of_any_size_that_cannot_be_had_says_what_to_do() {
+        let config = Config::default();
+        let interface = Interface {
+            name: "lo".to_owned(),
+            index: 1,
+            mtu: 1500,
+        };
+        let opening = Opening {
+            config: &config,
+            ports: &[],
+            interface: &interface,
+        };
+        for error in [
+            io::Error::from_raw_os_error(libc::ENOMEM),
+            io::Error::from_raw_os_error(libc::EINVAL),
+            io::ErrorKind::InvalidInput.into(),
+        ] {
+            let told = opening.failed("PACKET_RX_RING")(error).to_string();
+            assert!(
+                told.contains("make source.receive_buffer smaller"),
+                "{told}"
+            );
         }
     }
 }

@@ -4,26 +4,28 @@
 //! tunnel ports. Gives: their UDP datagrams to these ports, in file order, whatever the capture times
 //! say. Holds: records = datagrams + refused + fragments merged once the end is reached; a damaged file is
 //! delivered as far as it goes, and the damage is told in [`Progress`].
+//!
+//! No byte is copied on the way from the file to the batch: its datagrams are where they were read to, in the reader's memory,
+//! which the batch gets for its own once all that was read has been looked at. Only a datagram put together from
+//! fragments is copied.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::capfile::{Damage, Error, MAX_FRAME, Reader, Record};
+use crate::capfile::{Damage, Error, Reader, Record};
 use crate::metrics::{Counter, Gauge};
 use crate::packet::{Batch, Datagram, DropReason, Ports};
-use crate::source::fragments::{Fragments, Outcome};
-use crate::source::outer::{self, Outer, Udp};
+use crate::source::fragments::{Fragments, Outcome, Whole};
+use crate::source::outer::{self, Fragment, Outer, Udp};
 use crate::source::{Received, Source};
 use crate::time::Timestamp;
 
-/// Datagrams of a batch.
-const BATCH: usize = 256;
-/// Arena of a batch.
-const ARENA: usize = 4 * 1024 * 1024;
-/// Records looked at before a batch is handed over, however few datagrams they held, so that a
-/// capture of something else can be interrupted and shows progress.
-const MAX_RECORDS: usize = 4096;
+/// Records looked at before a batch is handed over, and so the most datagrams that it holds. A batch is what was read of
+/// the file at once, which is seldom so many.
+const BATCH: usize = 4096;
+/// Bytes of put-together datagrams after which a batch is handed over.
+const MOST_ASIDE: usize = 1024 * 1024;
 
 /// How far a replay has got; may be read from any thread while it runs.
 #[derive(Debug, Default)]
@@ -121,7 +123,8 @@ impl Replay {
         self.progress.damage()
     }
 
-    /// Takes one record; false when there are no more in any file.
+    /// Takes one record, for which the reader may have to read, and so must not owe any; false when there are no more in
+    /// any file.
     fn step(&mut self, batch: &mut Batch) -> bool {
         loop {
             let Some((_, reader)) = &mut self.current else {
@@ -169,20 +172,40 @@ impl Replay {
         }
     }
 
-    /// Fills the batch; true when the end was reached.
+    /// Fills the batch with what is read of the file at once; true when the end was reached.
     fn fill(&mut self, batch: &mut Batch) -> bool {
-        let arena = batch.arena_mut().len();
-        for _ in 0..MAX_RECORDS {
-            // No frame is larger than MAX_FRAME, so whatever comes next will fit.
-            let used = self.sorter.used;
-            if !batch.has_room() || (used > 0 && arena - used < MAX_FRAME) {
-                return false;
-            }
+        for looked in 1..=BATCH {
             if !self.step(batch) {
                 return true;
             }
+            if let Some(first) = self.sorter.lent {
+                self.fill_at_hand(batch, BATCH - looked, first);
+                break;
+            }
+            if batch.aside() >= MOST_ASIDE {
+                break;
+            }
         }
         false
+    }
+
+    /// Takes up to `most` records that have been read already, and gives the batch the memory in which they and the datagram
+    /// at `first` lie.
+    fn fill_at_hand(&mut self, batch: &mut Batch, most: usize, first: usize) {
+        self.sorter.lent = None;
+        let Some((_, reader)) = &mut self.current else {
+            return;
+        };
+        let (sorter, mut left) = (&mut self.sorter, most);
+        if left > 0 {
+            reader.each_at_hand(|record| {
+                sorter.take(record, batch);
+                left -= 1;
+                left > 0 && batch.aside() < MOST_ASIDE
+            });
+        }
+        reader.hand_over(first, batch.memory());
+        self.sorter.lent = None;
     }
 
     fn publish(&mut self) {
@@ -209,7 +232,6 @@ fn whole_file(error: &Error) -> Damage {
 
 impl Source for Replay {
     fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
-        self.sorter.used = 0;
         if !self.ended && self.fill(batch) {
             self.ended = true;
             self.sorter.close(batch);
@@ -239,7 +261,7 @@ impl Source for Replay {
     }
 
     fn new_batch(&self, receiver: u16) -> Batch {
-        Batch::new(receiver, BATCH, ARENA)
+        Batch::new(receiver, BATCH, Reader::MEMORY)
     }
 }
 
@@ -251,8 +273,9 @@ struct Sorter {
     /// Records seen: the number of the current one, counted from 1 through all files.
     records: u64,
     merged: u64,
-    /// Bytes of the batch's arena that are taken.
-    used: usize,
+    /// Where the earliest datagram of the batch lies in the reader's memory, while there is one that the batch does not have
+    /// yet.
+    lent: Option<usize>,
 }
 
 impl Sorter {
@@ -262,45 +285,82 @@ impl Sorter {
             fragments: Fragments::default(),
             records: 0,
             merged: 0,
-            used: 0,
+            lent: None,
         }
     }
 
+    #[inline(always)]
     fn take(&mut self, record: &Record<'_>, batch: &mut Batch) {
         self.records += 1;
-        let bytes = record.data.len();
-        match outer::find(record.link, record.data, record.origlen) {
-            Ok(Outer::Datagram(udp)) => self.deliver(&udp, record.time, bytes, batch),
-            Ok(Outer::Fragment(fragment)) => {
-                match self.fragments.add(&fragment, record.time, bytes) {
-                    Outcome::Held => {}
-                    Outcome::Refused(reason) => batch.refuse(reason, bytes),
-                    Outcome::Whole(whole) => {
-                        self.merged += whole.records - 1;
-                        match outer::reassembled(whole.key, &whole.bytes) {
-                            Ok(udp) => self.deliver(&udp, record.time, whole.bytes.len(), batch),
-                            Err(reason) => batch.refuse(reason, whole.bytes.len()),
-                        }
-                        self.fragments.recycle(whole.bytes);
-                    }
-                }
-                self.refuse_lost(batch);
-            }
-            Err(reason) => batch.refuse(reason, bytes),
+        match outer::plain(record.link, record.data, record.origlen) {
+            Some(udp) => self.sort(&udp, record, batch),
+            None => self.take_other(record, batch),
         }
     }
 
-    /// Puts a datagram into the batch if it is for one of our ports; `bytes` is what it counts for
-    /// if it is not.
-    fn deliver(&mut self, udp: &Udp<'_>, time: Timestamp, bytes: usize, batch: &mut Batch) {
-        if udp.port != self.ports.vxlan && udp.port != self.ports.geneve {
-            return batch.refuse(DropReason::WrongPort, bytes);
+    #[inline(never)]
+    fn take_other(&mut self, record: &Record<'_>, batch: &mut Batch) {
+        match outer::find(record.link, record.data, record.origlen) {
+            Ok(Outer::Datagram(udp)) => self.sort(&udp, record, batch),
+            Ok(Outer::Fragment(fragment)) => self.gather(&fragment, record, batch),
+            Err(reason) => batch.refuse(reason, record.data.len()),
         }
-        // Only an arena smaller than MAX_FRAME, which `new_batch` never makes, could be too small.
-        let Some(start) = batch.append(udp.payload) else {
-            return batch.refuse(DropReason::OuterMalformed, bytes);
-        };
-        self.used += udp.payload.len();
+    }
+
+    /// A datagram that lies in a record.
+    #[inline(always)]
+    fn sort(&mut self, udp: &Udp<'_>, record: &Record<'_>, batch: &mut Batch) {
+        if !self.is_ours(udp) {
+            return batch.refuse(DropReason::WrongPort, record.data.len());
+        }
+        let start = record.place + (udp.payload.as_ptr().addr() - record.data.as_ptr().addr());
+        self.lent.get_or_insert(start);
+        self.deliver(udp, start as u32, record.time, batch);
+    }
+
+    #[cold]
+    fn gather(&mut self, fragment: &Fragment<'_>, record: &Record<'_>, batch: &mut Batch) {
+        let bytes = record.data.len();
+        match self.fragments.add(fragment, record.time, bytes) {
+            Outcome::Held => {}
+            Outcome::Refused(reason) => batch.refuse(reason, bytes),
+            Outcome::Whole(whole) => {
+                self.merged += whole.records - 1;
+                if let Err(reason) = self.deliver_whole(&whole, record.time, batch) {
+                    batch.refuse(reason, whole.bytes.len());
+                }
+                self.fragments.recycle(whole.bytes);
+            }
+        }
+        self.refuse_lost(batch);
+    }
+
+    /// Copies a datagram that was put together into the batch.
+    fn deliver_whole(
+        &self,
+        whole: &Whole,
+        time: Timestamp,
+        batch: &mut Batch,
+    ) -> Result<(), DropReason> {
+        let udp = outer::reassembled(whole.key, &whole.bytes)?;
+        if !self.is_ours(&udp) {
+            return Err(DropReason::WrongPort);
+        }
+        // A batch is handed over long before it has set so much aside.
+        let start = batch
+            .set_aside(udp.payload)
+            .ok_or(DropReason::OuterMalformed)?;
+        self.deliver(&udp, start, time, batch);
+        Ok(())
+    }
+
+    #[inline]
+    fn is_ours(&self, udp: &Udp<'_>) -> bool {
+        udp.port == self.ports.vxlan || udp.port == self.ports.geneve
+    }
+
+    #[inline(always)]
+    fn deliver(&self, udp: &Udp<'_>, start: u32, time: Timestamp, batch: &mut Batch) {
         batch.datagrams.push(Datagram {
             start,
             len: udp.payload.len() as u32,

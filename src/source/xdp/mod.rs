@@ -113,7 +113,7 @@ pub fn open_on(
             "The driver gives XDP no receive times; packets have the kernel's."
         );
     }
-    let share_of_one = (config.receive_buffer.0 * MOST_BUFFERS) / u64::from(queues);
+    let share_of_one = config.receive_buffer.0.saturating_mul(MOST_BUFFERS) / u64::from(queues);
     let mut opening = Opening {
         interface: interface.index,
         mtu: interface.mtu,

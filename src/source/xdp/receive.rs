@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use crate::capfile::LinkType;
 use crate::packet::{Batch, Datagram, DropReason, LENT};
+use crate::source::naps::Naps;
 use crate::source::outer::{self, Outer};
+use crate::source::watermark::DISORDER;
 use crate::source::xdp::program::Steering;
 use crate::source::xdp::times::{Arrival, Times};
 use crate::source::xdp::{Opened, Reason};
-use crate::source::{Clock, Config, Facts, Kind, Received, Source, place};
+use crate::source::{Clock, Config, DRAIN, Facts, Kind, Received, Source, place};
 use crate::sys::lease::Lease;
 use crate::sys::xsk::{self, METADATA, Poll, Statistics, Waiting, Xsk};
 use crate::time::{self, Monotonic, Timestamp};
@@ -30,12 +32,6 @@ const ARENA: usize = 4 << 20;
 const WAIT: i32 = 20;
 /// The longest rest between looks while packets come in numbers.
 const NAP: Duration = Duration::from_micros(500);
-/// As many packets at a look are a number, and worth that many naps.
-const CROWD: usize = 4;
-const NAPS: u32 = 4;
-/// How far back in time a packet may stand behind one that was read earlier: the program stamps it, and the driver shows it
-/// only when it has been through all that had come by then.
-const DISORDER: Duration = Duration::from_millis(10);
 /// After the stop a driver may still show what it had redirected before.
 const GRACE: Duration = Duration::from_millis(20);
 /// Calls between two readings of the statistics under load.
@@ -54,10 +50,8 @@ pub struct Xdp {
     poll: Poll,
     /// Others to be woken for.
     others: Vec<OwnedFd>,
-    nap: Duration,
     last_len: usize,
-    /// Naps that the last crowd is still worth.
-    naps: u32,
+    naps: Naps,
     /// Whether every ring was empty when last looked at.
     drained: bool,
     calls: u32,
@@ -110,9 +104,8 @@ impl Xdp {
             facts: Arc::new(facts),
             poll: Poll::default(),
             others: Vec::new(),
-            nap: NAP.min(config.latency.0 / 2),
             last_len: 0,
-            naps: 0,
+            naps: Naps::of(NAP.min(config.latency.0 / 2)),
             drained: true,
             calls: 0,
             stopping: None,
@@ -130,14 +123,8 @@ impl Xdp {
     }
 
     fn rest(&mut self) {
-        self.naps = if self.last_len >= CROWD {
-            NAPS
-        } else {
-            self.naps.saturating_sub(1)
-        };
-        if self.naps > 0 && self.drained && self.stopping.is_none() {
-            std::thread::sleep(self.nap);
-        }
+        let is_free = self.drained && self.stopping.is_none();
+        self.naps.rest(self.last_len, is_free);
     }
 
     /// Fills the batch from the first socket that has something, beginning with another one each time.
@@ -166,7 +153,8 @@ impl Xdp {
         self.last_len > 0
     }
 
-    /// Nothing will come any more that was stamped before this, give or take the disorder. A ring that is empty has given all
+    /// Nothing will come any more that was stamped before this, give or take the disorder: the program stamps a packet, and the driver
+    /// shows it only when it has been through all that had come by then. A ring that is empty has given all
     /// that was stamped before `now`, which was read before looking.
     fn order(&mut self, now: Timestamp) -> Timestamp {
         self.drained = true;
@@ -203,6 +191,16 @@ impl Xdp {
 
 impl Source for Xdp {
     fn receive(&mut self, batch: &mut Batch) -> std::io::Result<Received> {
+        let is_late = |at| time::monotonic().since(at) > DRAIN;
+        if self.stopping.is_some_and(is_late) {
+            tracing::warn!(
+                queues = self.facts.name,
+                "The queues were still not empty; what is in them is lost."
+            );
+            self.look_at_losses();
+            batch.order = self.order(time::now()).nanos();
+            return Ok(Received::End);
+        }
         self.rest();
         self.calls = self.calls.wrapping_add(1);
         if self.calls.is_multiple_of(STATISTICS_EVERY) {
@@ -338,20 +336,25 @@ impl<'a> Load<'a> {
 
     /// A packet in several frames is copied together: the one copy.
     fn gather(&mut self, waiting: Waiting) {
-        let mut start = None;
+        let (mut start, mut len) = (None, 0);
         let mut metadata = [0; METADATA];
         for _ in 0..waiting.frames {
             let Some(frame) = self.socket.take() else {
                 continue;
             };
             let at = self.batch.append(self.socket.bytes(&frame));
+            len += frame.len;
             if start.is_none() {
                 (start, metadata) = (at, frame.metadata);
             }
             self.socket.give(frame);
         }
+        if len != waiting.len {
+            // a broken entry: what is here is no packet
+            return self.refuse(DropReason::OuterMalformed, waiting);
+        }
         let start = start.unwrap_or_default();
-        match find(self.batch.bytes(start, waiting.len)) {
+        match find(self.batch.bytes(start, len)) {
             Ok(found) => self.put(found, start, metadata),
             Err(reason) => self.refuse(reason, waiting),
         }
@@ -406,35 +409,23 @@ fn find(frame: &[u8]) -> Result<Found, DropReason> {
     }
 }
 
-/// What a socket has lost, by place, as far as it was told.
+/// What a socket has lost, as far as it was told by place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-struct Losses {
-    ring_full: u64,
-    fill_empty: u64,
-    other: u64,
-}
+struct Losses(Statistics);
 
 impl Losses {
-    /// In copy mode a packet for which no frame was free counts in two of the kernel's numbers. Without copying, the number of
-    /// empty fills is one of tries and not of packets; what the card dropped for it is in the card's own statistics.
-    fn of(s: Statistics) -> Self {
-        let fill_empty = s.fill_empty.min(s.dropped);
-        Self {
-            ring_full: s.ring_full,
-            fill_empty,
-            other: s.dropped - fill_empty,
-        }
-    }
-
-    fn follow(&mut self, statistics: Statistics, facts: &Facts) {
-        let new = Self::of(statistics);
-        let tell = |place, new: u64, old: &mut u64| {
-            facts.lose(place, new.saturating_sub(*old));
-            *old = new.max(*old);
-        };
-        tell(place::XDP_RX_FULL, new.ring_full, &mut self.ring_full);
-        tell(place::XDP_FILL_EMPTY, new.fill_empty, &mut self.fill_empty);
-        tell(place::XDP_OTHER, new.other, &mut self.other);
+    /// Tells what is new. In copy mode a packet for which no frame was free counts in two of the kernel's numbers. Without copying,
+    /// the number of empty fills is one of tries and not of packets; so it only says of what kind the dropped ones are, and
+    /// what the card dropped for it is in the card's own statistics.
+    fn follow(&mut self, now: Statistics, facts: &Facts) {
+        let before = std::mem::replace(&mut self.0, now);
+        let dropped = now.dropped.saturating_sub(before.dropped);
+        let fill_empty = now.fill_empty.saturating_sub(before.fill_empty);
+        let fill_empty = fill_empty.min(dropped);
+        let ring_full = now.ring_full.saturating_sub(before.ring_full);
+        facts.lose(place::XDP_RX_FULL, ring_full);
+        facts.lose(place::XDP_FILL_EMPTY, fill_empty);
+        facts.lose(place::XDP_OTHER, dropped - fill_empty);
     }
 }
 
@@ -442,12 +433,12 @@ impl Losses {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_packet_without_a_frame_is_lost_once() {
+    /// What is told of readings of (dropped, ring full, fill empty): ring full, fill empty, other.
+    fn told(readings: &[(u64, u64, u64)]) -> [u64; 3] {
         let places = [place::XDP_RX_FULL, place::XDP_FILL_EMPTY, place::XDP_OTHER];
         let facts = Facts::new(Kind::Xdp, String::new(), &places);
         let mut losses = Losses::default();
-        for (dropped, ring_full, fill_empty) in [(0, 0, 0), (7, 2, 5), (7, 2, 5), (9, 2, 6)] {
+        for &(dropped, ring_full, fill_empty) in readings {
             let statistics = Statistics {
                 dropped,
                 ring_full,
@@ -455,7 +446,20 @@ mod tests {
             };
             losses.follow(statistics, &facts);
         }
-        assert_eq!(places.map(|p| facts.lost_at(p)), [2, 6, 3]);
+        places.map(|p| facts.lost_at(p))
+    }
+
+    #[test]
+    fn a_packet_without_a_frame_is_lost_once() {
+        assert_eq!(
+            told(&[(0, 0, 0), (7, 2, 5), (7, 2, 5), (9, 2, 6)]),
+            [2, 6, 3]
+        );
+    }
+
+    #[test]
+    fn tries_to_find_a_frame_are_no_packets_that_were_lost() {
+        assert_eq!(told(&[(5, 0, 0), (5, 0, 900), (6, 0, 901)]), [0, 1, 5]);
     }
 
     #[test]

@@ -197,12 +197,10 @@ impl Xsk {
             metadata: [0; METADATA],
         };
         // a broken entry costs its frame, nothing else
-        let in_chunk = frame.address & ((1 << self.shift) - 1);
-        let end = in_chunk + frame.len as usize;
-        if end > 1 << self.shift || frame.address + frame.len as usize > self.umem.len() {
+        if !lies_in_a_frame(frame.address, frame.len, self.shift, self.umem.len()) {
             return None;
         }
-        if in_chunk >= METADATA {
+        if frame.address & ((1 << self.shift) - 1) >= METADATA {
             frame.metadata = self.take_metadata(frame.address);
         }
         Some(frame)
@@ -326,6 +324,12 @@ impl Xsk {
             fill_empty: s.rx_fill_ring_empty_descs,
         })
     }
+}
+
+/// Whether `len` bytes at `address` lie in one frame of `1 << shift` bytes, and the frame in the `umem` bytes of all frames.
+fn lies_in_a_frame(address: usize, len: u32, shift: u32, umem: usize) -> bool {
+    let in_frame = address & ((1 << shift) - 1);
+    address < umem && in_frame + len as usize <= 1 << shift
 }
 
 impl AsFd for Xsk {
@@ -456,3 +460,26 @@ fn get<T: Integers>(socket: BorrowedFd<'_>, option: libc::c_int) -> io::Result<T
 trait Integers {}
 impl Integers for libc::xdp_statistics {}
 impl Integers for libc::xdp_mmap_offsets {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_points_outside_the_frames_is_refused() {
+        let umem = 4 << 11;
+        for (address, len) in [(0, 0), (256, 1792), (3 << 11, 2048), ((4 << 11) - 1, 1)] {
+            assert!(lies_in_a_frame(address, len, 11, umem), "{address} {len}");
+        }
+        let wraps = usize::MAX - 2047;
+        for (address, len) in [
+            (umem, 1),
+            (257, 1792),
+            (0, u32::MAX),
+            (wraps, 2048),
+            (usize::MAX, 1),
+        ] {
+            assert!(!lies_in_a_frame(address, len, 11, umem), "{address} {len}");
+        }
+    }
+}
