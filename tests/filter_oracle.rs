@@ -1,5 +1,5 @@
 //! Rules against a plain linear scan: of any packet, by any rules, the first that matches decides; on both sides of each
-//! word of 64 rules; and what makes no sense is refused.
+//! word of 32 or 64 rules; and what makes no sense is refused.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -262,7 +262,7 @@ proptest! {
 }
 
 #[test]
-fn rules_on_both_sides_of_a_word_of_64_are_found() {
+fn rules_on_both_sides_of_a_full_word_are_found() {
     let port = |n: u32| {
         let text = format!(
             "number={}\ndirection='ingress'\naction='accept'\nprotocol='tcp'\ndestination_ports='{n}'",
@@ -270,9 +270,9 @@ fn rules_on_both_sides_of_a_word_of_64_are_found() {
         );
         rule(&text)
     };
-    for count in [1, 63, 64, 65, 127, 128, 129, 1000] {
+    for count in [1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 1000] {
         let filter = compile((0..count).map(port).collect());
-        for n in [0, 62, 63, 64, 65, 127, 128, 999]
+        for n in [0, 31, 32, 62, 63, 64, 65, 127, 128, 999]
             .into_iter()
             .filter(|n| *n <= count)
         {

@@ -99,3 +99,49 @@ impl Index {
 fn listed<'a, K: Eq + std::hash::Hash>(lists: &'a HashMap<K, Vec<usize>>, key: &K) -> &'a [usize] {
     lists.get(key).map_or(&[], Vec::as_slice)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Claim = (Vec<VniRange>, Vec<IpNet>);
+
+    fn claims() -> impl Strategy<Value = Vec<Claim>> {
+        let range = (0_u32..20, 0_u32..400).prop_map(|(first, more)| VniRange {
+            first: Vni::new(first),
+            last: Vni::new(first + if more < 390 { more % 3 } else { more }),
+        });
+        let net = (0_u8..4, 30_u8..=32)
+            .prop_map(|(d, length)| IpNet::new([10, 0, 0, d].into(), length).unwrap().trunc());
+        let claim = (
+            prop::collection::vec(range, 0..3),
+            prop::collection::vec(net, 0..3),
+        );
+        prop::collection::vec(claim, 0..30)
+    }
+
+    fn takes((vnis, sources): &Claim, source: IpAddr, vni: Vni) -> bool {
+        (vnis.is_empty() || vnis.iter().any(|range| range.contains(vni)))
+            && (sources.is_empty() || sources.iter().any(|net| net.contains(&source)))
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_takes_a_packet_is_among_its_candidates_and_beside_all_others_that_do(
+            claims in claims(), d in 0_u8..4, vni in 0_u32..25,
+        ) {
+            let mut index = Index::default();
+            for (number, (vnis, sources)) in claims.iter().enumerate() {
+                index.add(number, vnis, sources);
+            }
+            let (source, vni) = (IpAddr::from([10, 0, 0, d]), Vni::new(vni));
+            let taking: Vec<_> = (0..claims.len()).filter(|n| takes(&claims[*n], source, vni)).collect();
+            for number in &taking {
+                prop_assert!(index.of_packet(source, vni).any(|n| n == *number));
+                let beside = index.beside(&claims[*number].0, &claims[*number].1);
+                prop_assert!(taking.iter().all(|other| beside.contains(other)));
+            }
+        }
+    }
+}

@@ -97,13 +97,14 @@ impl Work {
         // all are placed before the first is looked at: their look-ups do not wait for each other
         let mut places = std::mem::take(&mut self.places);
         places.clear();
+        places.reserve(batch.capacity());
         let mut last: Option<(&Packet, u32)> = None;
-        places.extend(batch.packets_of(self.id).map(|p| {
+        batch.packets_of(self.id).for_each(|p| {
             let same = last.filter(|(before, _)| is_of_one_peer(before, p));
             let place = same.map_or_else(|| self.seats.place(p), |(_, place)| place);
             last = Some((p, place));
-            place
-        }));
+            places.push(place);
+        });
         self.seats.look();
         let mut few = Few::new();
         let mut place = places.iter().copied();
