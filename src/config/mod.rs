@@ -18,7 +18,7 @@ use crate::packet::Ports;
 use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
 use crate::sink::capture;
 use crate::source;
-use crate::spool::{Format, Precision, Settings};
+use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::Interval;
 use crate::{control, logging};
 
@@ -152,16 +152,21 @@ impl Config {
 
     /// How files are made where a session says nothing else.
     pub fn settings(&self) -> Settings {
-        let defaults = Settings {
+        self.capture.over(&self.defaults())
+    }
+
+    fn defaults(&self) -> Settings {
+        Settings {
             directory: self.output.clone(),
             format: Format::default(),
             precision: Precision::default(),
             snaplen: SNAPLEN,
+            compression: Compression::default(),
+            level: 0,
             rotate_size: Some(1 << 30),
             rotate_interval: None,
             rotate_packets: None,
-        };
-        self.capture.over(&defaults)
+        }
     }
 
     /// The whole effective configuration, as a file that says the same.
@@ -203,6 +208,9 @@ impl Config {
                 &["capture", "rotate_size"],
                 "files of less than 4096 bytes hold hardly a packet",
             );
+        }
+        if let Some(problem) = self.capture.problem(&self.defaults()) {
+            fail(&["capture", "compression_level"], &problem);
         }
         list
     }

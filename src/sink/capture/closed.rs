@@ -30,6 +30,8 @@ pub enum Cause {
     Interval,
     /// It holds `rotate_packets` packets.
     Packets,
+    /// A write to it had failed, after which zstd compresses no more; it can be written to again.
+    WriteFailed,
     /// Its session was changed or removed by a reload.
     Retired,
     /// The program stops.
@@ -43,6 +45,7 @@ impl Cause {
             Self::Size => "size",
             Self::Interval => "interval",
             Self::Packets => "packets",
+            Self::WriteFailed => "write_failed",
             Self::Retired => "retired",
             Self::Shutdown => "shutdown",
         }

@@ -133,7 +133,7 @@ impl Current {
             worker,
             format: target.settings.format,
             packets: self.packets,
-            bytes: self.partial.len(),
+            bytes: self.partial.stored(),
             first: self.first,
             last: self.last,
             vnis,
@@ -224,7 +224,8 @@ impl Series {
             Some(worker) => format!("{}-w{worker}", self.target.name),
             None => self.target.name.to_string(),
         };
-        Name::new(&settings.directory, &name, start, settings.format, seq)
+        let kind = (settings.format, settings.compression);
+        Name::new(&settings.directory, &name, start, kind, seq)
     }
 
     /// What a file begins with.

@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crate::sink::capture::closed::Files;
 use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
-use crate::sink::capture::desk::Desk;
+use crate::sink::capture::desk::{Desk, Means};
 use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
 use crate::sink::capture::probe::probe;
@@ -22,7 +22,7 @@ use crate::sink::capture::run::Bundle;
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::Stats;
 use crate::sink::capture::writer::{Manner, Writer};
-use crate::spool;
+use crate::spool::{self, Ours};
 use crate::time;
 
 /// Threads that publish: syncs of several files share what the file system has to write.
@@ -110,6 +110,7 @@ pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), 
         setup,
         shared,
         stats,
+        ours: Ours::default(),
         jobs,
         captures: Vec::new(),
         retired: Vec::new(),
@@ -124,6 +125,7 @@ struct Starting<'a> {
     setup: &'a Setup,
     shared: Arc<Shared>,
     stats: Arc<Stats>,
+    ours: Ours,
     jobs: Vec<Sender<Job>>,
     captures: Vec<Sender<Bundle>>,
     retired: Vec<Sender<u32>>,
@@ -141,8 +143,13 @@ impl Starting<'_> {
         let manner = self.manner(number);
         let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
         stats.beat(number, time::monotonic());
-        let (jobs, io) = (self.jobs.clone(), self.config.io);
-        let desk = Desk::new(number, shared, stats, jobs, manner.ordered, io);
+        let means = Means {
+            io: self.config.io,
+            ours: self.ours.clone(),
+            encoders: manner.files,
+        };
+        let jobs = self.jobs.clone();
+        let desk = Desk::new(number, shared, stats, jobs, manner.ordered, means);
         let writer = Writer::new(manner, bundles, retired, desk);
         spawn(format!("writer-{number}"), move || writer.run())
     }
