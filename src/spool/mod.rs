@@ -5,6 +5,7 @@
 //! was synced before it got its name. `docs/capture-files.md` tells the whole life.
 
 mod direct;
+pub mod manifest;
 mod name;
 mod partial;
 mod sealed;
