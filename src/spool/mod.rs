@@ -6,6 +6,7 @@
 
 mod direct;
 pub mod lock;
+pub mod manifest;
 mod name;
 mod partial;
 mod sealed;
