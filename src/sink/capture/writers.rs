@@ -101,7 +101,11 @@ pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), 
         return Err(Error::Config(problems));
     }
     probe(&setup.output, 0).map_err(Error::Output)?;
-    let shared = Arc::new(Shared::new(config.buffer.bytes(), setup.workers));
+    let shared = Arc::new(Shared::new(
+        config.buffer.bytes(),
+        setup.workers,
+        setup.live,
+    ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
     let (hook, hook_thread) = start_hook(config, &stats)?;
     let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
