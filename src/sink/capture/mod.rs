@@ -36,7 +36,7 @@ pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
 pub use stats::{Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, start};
+pub use writers::{Error, Report, Setup, Writers, check, start};
 
 #[cfg(test)]
 pub(crate) mod tests;
