@@ -69,6 +69,15 @@ pub struct Target {
     pub ledger: Arc<Ledger>,
 }
 
+impl Target {
+    /// Whether no configured session claims its packets: such names, `vni-N` and `vni-other`, are kept for that.
+    pub fn is_unclaimed(&self) -> bool {
+        let number = self.name.strip_prefix("vni-").unwrap_or_default();
+        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        is_number || number == "other"
+    }
+}
+
 /// What went wrong with a file on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

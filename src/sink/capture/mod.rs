@@ -26,6 +26,7 @@ mod probe;
 mod queue;
 mod run;
 mod series;
+mod share;
 mod shared;
 mod stats;
 mod writer;

@@ -109,7 +109,11 @@ pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
-    let shared = Arc::new(Shared::new(config.buffer.bytes(), setup.workers));
+    let shared = Arc::new(Shared::new(
+        config.buffer.bytes(),
+        setup.workers,
+        setup.live,
+    ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
     let (hook, hook_thread) = start_hook(config, &stats)?;
     let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
