@@ -7,6 +7,7 @@
 mod direct;
 mod name;
 mod partial;
+pub mod retain;
 mod sealed;
 
 pub use direct::Staging;
