@@ -9,6 +9,7 @@ pub mod lock;
 pub mod manifest;
 mod name;
 mod partial;
+pub mod retain;
 mod sealed;
 
 pub use direct::Staging;
