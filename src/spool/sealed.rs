@@ -41,6 +41,13 @@ impl Sealed {
         }
     }
 
+    /// A file that has got its final name, but still has the hidden one too.
+    pub(super) fn claimed(name: Name, path: PathBuf, len: u64) -> Self {
+        let mut sealed = Self::new(name.clone(), name.partial(), len, &[]);
+        sealed.claimed = Some(path);
+        sealed
+    }
+
     /// It is one of these until it is published.
     pub(super) fn among(mut self, ours: Ours) -> Self {
         self.ours = ours;
