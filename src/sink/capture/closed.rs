@@ -36,6 +36,8 @@ pub enum Cause {
     Retired,
     /// The program stops.
     Shutdown,
+    /// An earlier run was ended in the middle of it.
+    Crash,
 }
 
 impl Cause {
@@ -48,6 +50,7 @@ impl Cause {
             Self::WriteFailed => "write_failed",
             Self::Retired => "retired",
             Self::Shutdown => "shutdown",
+            Self::Crash => "crash",
         }
     }
 }

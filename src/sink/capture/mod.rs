@@ -24,6 +24,7 @@ mod plan;
 mod pool;
 mod probe;
 mod queue;
+mod rescue;
 mod run;
 mod series;
 mod share;
@@ -36,7 +37,7 @@ pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
 pub use stats::{Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, check, start};
+pub use writers::{Error, Report, Setup, Writers, check, start, start_in};
 
 #[cfg(test)]
 pub(crate) mod tests;

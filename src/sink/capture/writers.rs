@@ -18,10 +18,12 @@ use crate::sink::capture::desk::{Desk, Means};
 use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
 use crate::sink::capture::probe::probe;
+use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::Stats;
 use crate::sink::capture::writer::{Manner, Writer};
+use crate::spool::lock::{self, OutputLock};
 use crate::spool::{self, Ours};
 use crate::time;
 
@@ -60,6 +62,9 @@ pub enum Error {
     /// The output folder cannot be written to.
     #[error("the output folder cannot be used: {0}")]
     Output(#[source] spool::Error),
+    /// It belongs to somebody else.
+    #[error("the output folder cannot be used: {0}")]
+    Lock(#[from] lock::Error),
     /// A thread could not be started.
     #[error(
         "cannot start a thread for capture files: {0}; check the limits on processes (ulimit -u)"
@@ -89,6 +94,8 @@ pub struct Writers {
     retired: Vec<Sender<u32>>,
     /// In the order in which they end.
     threads: Vec<Vec<JoinHandle<()>>>,
+    /// The output is ours until the last of them has ended.
+    _lock: Option<OutputLock>,
 }
 
 /// Whether the configuration makes sense and the output can be made and written to; starts nothing.
@@ -108,6 +115,18 @@ pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
 /// # Errors
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
+    start_in(config, setup, None)
+}
+
+/// As [`start`], in an output of which the caller has the lock: what earlier runs left there is recovered too.
+///
+/// # Errors
+/// As for [`start`].
+pub fn start_in(
+    config: &Config,
+    setup: &Setup,
+    lock: Option<OutputLock>,
+) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
     let shared = Arc::new(Shared::new(
         config.buffer.bytes(),
@@ -129,7 +148,12 @@ pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), 
     };
     let writers = (0..config.writer_count()).map(|number| starting.writer(number));
     let writers = writers.collect::<Result<Vec<_>, _>>()?;
-    Ok(starting.finish(vec![writers, closers, hook_thread]))
+    let rescue = match lock.is_some() && setup.live {
+        true => vec![starting.rescue(hook)?],
+        false => Vec::new(),
+    };
+    let threads = vec![writers, closers, rescue, hook_thread];
+    Ok(starting.finish(threads, lock))
 }
 
 struct Starting<'a> {
@@ -183,7 +207,21 @@ impl Starting<'_> {
         }
     }
 
-    fn finish(self, threads: Vec<Vec<JoinHandle<()>>>) -> (Vec<Capture>, Writers) {
+    fn rescue(&self, hook: Option<HookQueue>) -> Result<JoinHandle<()>, Error> {
+        let rescue = Rescue {
+            output: self.setup.output.clone(),
+            ours: self.ours.clone(),
+            stats: Arc::clone(&self.stats),
+            hook,
+        };
+        spawn("recover".to_owned(), move || rescue.run())
+    }
+
+    fn finish(
+        self,
+        threads: Vec<Vec<JoinHandle<()>>>,
+        lock: Option<OutputLock>,
+    ) -> (Vec<Capture>, Writers) {
         let capture = |worker: usize| {
             Capture::new(
                 worker as u16,
@@ -196,6 +234,7 @@ impl Starting<'_> {
             stats: self.stats,
             retired: self.retired,
             threads,
+            _lock: lock,
         };
         (captures, writers)
     }
