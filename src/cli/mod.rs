@@ -11,6 +11,7 @@ mod inspect;
 mod interrupt;
 mod ledger;
 mod options;
+mod recover;
 mod reload;
 mod replay;
 mod run;
@@ -49,6 +50,8 @@ enum Verb {
     Check(check::Args),
     /// Look into a capture file: sessions, VNIs, flows, sizes, gaps.
     Inspect(inspect::Args),
+    /// Recover the capture files that a crash left.
+    Recover(recover::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
@@ -80,6 +83,7 @@ impl Verb {
             Self::Send(args) => send::run(args),
             Self::Check(args) => check::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Recover(args) => recover::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::Completions { shell } => {

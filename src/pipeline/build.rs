@@ -13,6 +13,7 @@ use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::{Source, packet, udp, xdp};
+use crate::spool::lock::OutputLock;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -98,6 +99,8 @@ pub(super) struct Parts {
     pub(super) table: Arc<Table>,
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
+    /// Of the output, unless it is for measuring only.
+    pub(super) lock: Option<OutputLock>,
 }
 
 /// Starts every thread.
@@ -109,7 +112,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         ends,
         ..
     } = parts;
-    let (captures, writers) = capture::start(&parts.writer, &parts.setup)?;
+    let (captures, writers) = capture::start_in(&parts.writer, &parts.setup, parts.lock)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,
