@@ -5,8 +5,9 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use mirrortap::time::{self, Monotonic};
 use tempfile::TempDir;
 
 use crate::spool_support::frame;
@@ -18,6 +19,10 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a packet may be late, beyond the flush interval of 50 ms, on a machine that is busy with everything else.
 const SLACK: Duration = Duration::from_secs(8);
+
+fn elapsed(since: Monotonic) -> Duration {
+    time::monotonic().since(since)
+}
 
 /// What was sent in a round, and what is known of it.
 #[derive(Debug)]
@@ -58,7 +63,7 @@ impl Drop for Killed {
 
 impl Lane {
     pub(crate) fn new(number: u64) -> Self {
-        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seed = time::now().nanos();
         let id = std::process::id();
         let [_, _, b, c] = id.to_be_bytes();
         Self {
@@ -66,7 +71,7 @@ impl Lane {
             // An address that no other process uses, whatever its ports.
             address: Ipv4Addr::new(127, 64 + number as u8, b, c.max(1)),
             next: 0,
-            random: seed.unwrap().as_nanos() as u64 | 1,
+            random: seed | 1,
         }
     }
 
@@ -85,12 +90,12 @@ impl Lane {
     pub(crate) fn round(&mut self, number: u64) -> Round {
         let until = Duration::from_millis(20 + self.random(230));
         let mut sensor = self.start(number);
-        let begun = Instant::now();
+        let begun = time::monotonic();
         let mut round = self.begin(number);
-        while begun.elapsed() < until {
+        while elapsed(begun) < until {
             sensor.send(&mut round, self);
         }
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             round.told = sensor.written().unwrap_or(0);
         }
         drop(sensor);
@@ -104,9 +109,9 @@ impl Lane {
         for _ in 0..300 {
             sensor.send(&mut round, self);
         }
-        let begun = Instant::now();
+        let begun = time::monotonic();
         while round.told < round.sent {
-            assert!(begun.elapsed() < LONGEST, "{round:?}: it is not written");
+            assert!(elapsed(begun) < LONGEST, "{round:?}: it is not written");
             round.told = sensor.written().unwrap_or(0);
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -117,11 +122,11 @@ impl Lane {
     /// A round that is long enough for packets to have been sent long before its end.
     pub(crate) fn long_round(&mut self) -> Round {
         let mut sensor = self.start(1001);
-        let begun = Instant::now();
+        let begun = time::monotonic();
         let mut round = self.begin(1001);
-        while begun.elapsed() < SLACK + Duration::from_secs(1) {
+        while elapsed(begun) < SLACK + Duration::from_secs(1) {
             sensor.send(&mut round, self);
-            if begun.elapsed() < Duration::from_millis(500) {
+            if elapsed(begun) < Duration::from_millis(500) {
                 round.settled = round.sent;
             }
         }
@@ -200,8 +205,8 @@ impl Lane {
 }
 
 fn is_ready(child: &mut Killed, notified: &UnixDatagram) -> bool {
-    let (begun, mut message) = (Instant::now(), [0; 4096]);
-    while begun.elapsed() < LONGEST {
+    let (begun, mut message) = (time::monotonic(), [0; 4096]);
+    while elapsed(begun) < LONGEST {
         if let Ok(n) = notified.recv(&mut message)
             && String::from_utf8_lossy(&message[..n]).contains("READY=1")
         {
