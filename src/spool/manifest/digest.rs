@@ -30,6 +30,12 @@ impl Digest {
     }
 }
 
+impl From<Sha256> for Digest {
+    fn from(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -111,7 +117,7 @@ pub fn digest_while(path: &Path, go_on: impl Fn() -> bool) -> io::Result<(Digest
             other => other?,
         };
         if read == 0 {
-            return Ok((Digest(hash.finalize().into()), len));
+            return Ok((Digest::from(hash), len));
         }
         len += read as u64;
         hash.update(piece.get(..read).unwrap_or_default());
