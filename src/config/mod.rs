@@ -18,6 +18,7 @@ use crate::packet::Ports;
 use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
 use crate::sink::capture;
 use crate::source;
+use crate::spool::manifest;
 use crate::spool::{Format, Precision, Settings};
 use crate::units::Interval;
 use crate::{control, logging};
@@ -41,6 +42,8 @@ pub struct Config {
     pub threads: Threads,
     /// Between workers and files.
     pub writer: capture::Config,
+    /// The manifest of the capture files.
+    pub manifest: manifest::Config,
     /// How capture files are made.
     pub capture: OutputConfig,
     /// HTTP control.
@@ -82,6 +85,7 @@ impl Default for Config {
             source: source::Config::default(),
             threads: Threads::default(),
             writer: capture::Config::default(),
+            manifest: manifest::Config::default(),
             capture: OutputConfig::default(),
             control: control::Config::default(),
             log: logging::Config::default(),
@@ -191,6 +195,9 @@ impl Config {
         };
         for (key, message) in self.source.problems() {
             fail(&["source", key], &message);
+        }
+        for (key, message) in self.manifest.problems() {
+            fail(&["manifest", key], &message);
         }
         if self.output.as_os_str().is_empty() {
             fail(

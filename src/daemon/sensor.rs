@@ -222,6 +222,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("source", old.source != new.source),
         ("threads", old.threads != new.threads),
         ("writer", old.writer != new.writer),
+        ("manifest", old.manifest != new.manifest),
         ("control", old.control != new.control),
         ("log", old.log != new.log),
         (

@@ -13,6 +13,7 @@ use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::{Source, packet, udp, xdp};
+use crate::spool::manifest::KeyError;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -37,6 +38,9 @@ pub enum Error {
     /// The output.
     #[error(transparent)]
     Output(#[from] capture::Error),
+    /// The key of the manifest.
+    #[error(transparent)]
+    Manifest(#[from] KeyError),
     /// A capture to be replayed.
     #[error(transparent)]
     Replay(#[from] crate::capfile::Error),
@@ -98,6 +102,7 @@ pub(super) struct Parts {
     pub(super) table: Arc<Table>,
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
+    pub(super) manifest: Option<capture::Manifest>,
 }
 
 /// Starts every thread.
@@ -107,9 +112,10 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         feeds,
         table,
         ends,
+        manifest,
         ..
     } = parts;
-    let (captures, writers) = capture::start(&parts.writer, &parts.setup)?;
+    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, manifest)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,

@@ -166,12 +166,14 @@ impl Pipeline {
         // apart, so that the lock is not held while the writers end
         let writers = self.writers().take();
         if let Some(writers) = writers {
-            let ended = writers.finish(left);
-            if !ended.stuck.is_empty() {
-                tracing::error!(threads = ?ended.stuck, "The deadline passed before these threads had ended.");
-                // what they hold will not be written by this process
-                self.table.give_up();
-            }
+            writers.finish_with(left, |stuck| {
+                if !stuck.is_empty() {
+                    tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
+                    // what they hold will not be written by this process
+                    self.table.give_up();
+                }
+                Report::of(self).stopped(self)
+            });
         }
         Report::of(self)
     }

@@ -7,9 +7,9 @@
 //! tells the life of a file.
 //!
 //! ```text
-//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name ─┐
-//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer               ├─► Hook
-//! Capture ─ runs ─┘   merge   write     └─ Closer               ┘
+//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name, hash ─┐
+//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer                     ├─► Scribe ─► Hook
+//! Capture ─ runs ─┘   merge   write     └─ Closer                     ┘   manifest
 //! ```
 
 mod agenda;
@@ -25,6 +25,7 @@ mod pool;
 mod probe;
 mod queue;
 mod run;
+mod scribe;
 mod series;
 mod share;
 mod shared;
@@ -35,8 +36,9 @@ mod writers;
 pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
+pub use scribe::Manifest;
 pub use stats::{Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, check, start};
+pub use writers::{Error, Report, Setup, Writers, check, start, start_with};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -141,6 +141,7 @@ impl Current {
             peers: self.slots.len(),
             cause,
             recovered: false,
+            sha256: None,
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Takes: a [`Config`] and a [`Setup`]. Gives: one [`Capture`] for each worker, and [`Writers`]. Holds: the output
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
-//! hook, and none is waited for past the deadline.
+//! hook, scribe, and none is waited for past the deadline.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,10 +19,12 @@ use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
 use crate::sink::capture::probe::probe;
 use crate::sink::capture::run::Bundle;
+use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::Stats;
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool;
+use crate::spool::manifest::{Entry, Stopped, Teller};
 use crate::time;
 
 /// Threads that publish: syncs of several files share what the file system has to write.
@@ -89,6 +91,8 @@ pub struct Writers {
     retired: Vec<Sender<u32>>,
     /// In the order in which they end.
     threads: Vec<Vec<JoinHandle<()>>>,
+    manifest: Teller,
+    scribe: Option<JoinHandle<()>>,
 }
 
 /// Whether the configuration makes sense and the output can be made and written to; starts nothing.
@@ -108,6 +112,18 @@ pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
 /// # Errors
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
+    start_with(config, setup, None)
+}
+
+/// As [`start`], with a manifest in the output folder.
+///
+/// # Errors
+/// As for [`start`].
+pub fn start_with(
+    config: &Config,
+    setup: &Setup,
+    manifest: Option<Manifest>,
+) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
     let shared = Arc::new(Shared::new(
         config.buffer.bytes(),
@@ -116,7 +132,13 @@ pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), 
     ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
     let (hook, hook_thread) = start_hook(config, &stats)?;
-    let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
+    let (teller, scribe) = start_scribe(manifest, &setup.output, &stats)?;
+    let (jobs, closers) = start_closers(&Announcer {
+        stats: Arc::clone(&stats),
+        hook,
+        manifest: teller.clone(),
+        output: setup.output.clone(),
+    })?;
     let mut starting = Starting {
         config,
         setup,
@@ -128,7 +150,8 @@ pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), 
     };
     let writers = (0..config.writer_count()).map(|number| starting.writer(number));
     let writers = writers.collect::<Result<Vec<_>, _>>()?;
-    Ok(starting.finish(vec![writers, closers, hook_thread]))
+    let threads = vec![writers, closers, hook_thread];
+    Ok(starting.finish(threads, teller, scribe))
 }
 
 struct Starting<'a> {
@@ -176,7 +199,12 @@ impl Starting<'_> {
         }
     }
 
-    fn finish(self, threads: Vec<Vec<JoinHandle<()>>>) -> (Vec<Capture>, Writers) {
+    fn finish(
+        self,
+        threads: Vec<Vec<JoinHandle<()>>>,
+        manifest: Teller,
+        scribe: Option<JoinHandle<()>>,
+    ) -> (Vec<Capture>, Writers) {
         let capture = |worker: usize| {
             Capture::new(
                 worker as u16,
@@ -189,6 +217,8 @@ impl Starting<'_> {
             stats: self.stats,
             retired: self.retired,
             threads,
+            manifest,
+            scribe,
         };
         (captures, writers)
     }
@@ -206,12 +236,27 @@ fn start_hook(config: &Config, stats: &Arc<Stats>) -> Result<HookThread, Error> 
     Ok((Some(queue), vec![thread]))
 }
 
+type ScribeThread = (Teller, Option<JoinHandle<()>>);
+
+fn start_scribe(
+    manifest: Option<Manifest>,
+    output: &Path,
+    stats: &Arc<Stats>,
+) -> Result<ScribeThread, Error> {
+    let Some(manifest) = manifest else {
+        return Ok((Teller::off(), None));
+    };
+    let (scribe, teller) = scribe::scribe(manifest, output, stats);
+    let thread = spawn("scribe".to_owned(), move || scribe.run())?;
+    Ok((teller, Some(thread)))
+}
+
 type Closers = (Vec<Sender<Job>>, Vec<JoinHandle<()>>);
 
-fn start_closers(stats: &Arc<Stats>, hook: Option<&HookQueue>) -> Result<Closers, Error> {
+fn start_closers(announcer: &Announcer) -> Result<Closers, Error> {
     let start = |number| {
         let (sender, jobs) = bounded(JOBS / CLOSERS);
-        let closer = Closer::new(number, jobs, Arc::clone(stats), hook.cloned());
+        let closer = Closer::new(number, jobs, announcer.clone());
         let thread = spawn(format!("closer-{number}"), move || closer.run())?;
         Ok((sender, thread))
     };
@@ -249,6 +294,11 @@ fn open_file_limit(limits: &str) -> Option<usize> {
 }
 
 impl Writers {
+    /// The way to the manifest.
+    pub fn manifest(&self) -> Teller {
+        self.manifest.clone()
+    }
+
     /// Numbers and state, to be asked at any time.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.stats)
@@ -267,14 +317,25 @@ impl Writers {
     /// Ends everything, once all [`Capture`]s are dropped: writes what waits, publishes all files, runs
     /// the hook for the last of them. What could not be written in time is counted as `shutdown`.
     pub fn finish(self, deadline: Duration) -> Report {
+        self.finish_with(deadline, |_| Stopped::default())
+    }
+
+    /// As [`Self::finish`]; `last` is asked for the last line of the manifest, when everything is counted that will be. It gets the
+    /// names of the threads that did not end in time.
+    pub fn finish_with(
+        mut self,
+        deadline: Duration,
+        last: impl FnOnce(&[String]) -> Stopped,
+    ) -> Report {
         let end = time::monotonic().plus(deadline + LAST_WORDS);
         self.stats.stop_within(deadline);
         let mut stuck = Vec::new();
-        for stage in self.threads {
-            for thread in stage {
-                stuck.extend(join(thread, end));
-            }
+        for thread in self.threads.into_iter().flatten() {
+            stuck.extend(join(thread, end));
         }
+        let stopped = Entry::Stopped(Box::new(last(&stuck)));
+        self.manifest.tell_then(stopped, None, |_| {});
+        stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, end)));
         Report {
             files: self.stats.files(),
             lost: self.stats.lost(),

@@ -13,6 +13,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::sys::disk;
+
 /// Bytes that are read at a time.
 const PIECE: usize = 256 << 10;
 
@@ -128,7 +130,7 @@ pub fn digest_while(path: &Path, go_on: impl Fn() -> bool) -> io::Result<(Digest
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .custom_flags(disk::O_NOFOLLOW | disk::O_NONBLOCK)
         .open(path)?;
     if file.metadata()?.is_file() {
         Ok(file)

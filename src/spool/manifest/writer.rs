@@ -220,7 +220,7 @@ impl Disk {
             .write(true)
             .create(true)
             .truncate(false)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .custom_flags(disk::O_NOFOLLOW | disk::O_NONBLOCK)
             .open(&path);
         let mut file = file.map_err(Error::io("open", &path))?;
         // a file system without locks does without
