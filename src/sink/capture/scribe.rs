@@ -60,12 +60,12 @@ pub(super) struct Announcer {
 
 impl Announcer {
     /// Takes note that the file with this hidden name is about to get its name.
-    pub(super) fn expect(&self, partial: &Path) -> Option<FileId> {
+    pub(super) fn will_tell(&self, partial: &Path) -> Option<FileId> {
         if !self.manifest.is_on() {
             return None;
         }
         let file = FileId::from(&fs::symlink_metadata(partial).ok()?);
-        self.manifest.expect(file);
+        self.manifest.will_tell(file);
         Some(file)
     }
 

@@ -57,11 +57,12 @@ fn add_session(output: &Path, session: &str, all: &mut Vec<CaptureFile>) {
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let (name, facts) = (entry.file_name(), entry.metadata());
-        if let (Some(name), Ok(facts)) = (name.to_str(), facts) {
-            if facts.is_file() && is_ours(name) {
-                let name = format!("{session}/{name}");
-                all.push(CaptureFile { name, facts });
-            }
+        if let (Some(name), Ok(facts)) = (name.to_str(), facts)
+            && facts.is_file()
+            && is_ours(name)
+        {
+            let name = format!("{session}/{name}");
+            all.push(CaptureFile { name, facts });
         }
     }
 }

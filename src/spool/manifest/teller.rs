@@ -197,7 +197,7 @@ impl Teller {
     }
 
     /// Takes note of a file that will get a line, before it gets its name.
-    pub fn expect(&self, file: FileId) {
+    pub fn will_tell(&self, file: FileId) {
         if self.is_on() {
             self.expected.lock().insert(file);
         }
@@ -251,7 +251,7 @@ mod tests {
             device: 1,
             inode: 2,
         };
-        teller.expect(file);
+        teller.will_tell(file);
         assert!(!teller.is_expected(file) && !teller.is_on());
     }
 
