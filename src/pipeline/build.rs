@@ -199,7 +199,8 @@ fn start(
     if writer.writers == 0 {
         writer.writers = layout.writers;
     }
-    let (captures, writers) = capture::start(&writer, &setup)?;
+    let (captures, mut writers) = capture::start(&writer, &setup)?;
+    writers.keep(setup.output, config.bounds(), capture::Keeping::default())?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,

@@ -11,6 +11,8 @@
 //! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer               ├─► Hook
 //! Capture ─ runs ─┘   merge   write     └─ Closer               ┘
 //! ```
+//!
+//! Beside them the keeper deletes the oldest published files, where retention is set (`docs/retention.md`).
 
 mod agenda;
 mod closed;
@@ -19,6 +21,7 @@ mod config;
 mod desk;
 mod hook;
 mod intake;
+mod keeper;
 mod peers;
 mod plan;
 mod pool;
@@ -28,13 +31,15 @@ mod run;
 mod series;
 mod shared;
 mod stats;
+mod weights;
 mod writer;
 mod writers;
 
 pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
-pub use stats::{Stats, Trouble};
+pub use keeper::{Keeping, MayGo, Tell};
+pub use stats::{Deleted, Stats, Trouble};
 pub use writers::{Error, Report, Setup, Writers, start};
 
 #[cfg(test)]
