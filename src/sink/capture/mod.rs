@@ -29,6 +29,7 @@ mod probe;
 mod queue;
 mod run;
 mod series;
+mod share;
 mod shared;
 mod stats;
 mod weights;
@@ -40,7 +41,7 @@ pub use config::{Config, Ordering};
 pub use intake::Capture;
 pub use keeper::{Keeping, MayGo, Tell};
 pub use stats::{Deleted, Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, start};
+pub use writers::{Error, Report, Setup, Writers, check, start};
 
 #[cfg(test)]
 pub(crate) mod tests;
