@@ -35,7 +35,7 @@ const LEAVE: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Files that are told together before they go.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 32;
 
 /// A warning that repeats is told so often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
