@@ -20,6 +20,9 @@ use crate::sink::capture;
 use crate::source;
 use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::Interval;
+use crate::spool::retain::{self, Bounds};
+use crate::spool::{Format, Precision, Settings};
+use crate::units::{Interval, Size};
 use crate::{control, logging};
 
 /// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
@@ -43,6 +46,8 @@ pub struct Config {
     pub writer: capture::Config,
     /// How capture files are made.
     pub capture: OutputConfig,
+    /// How much disk capture files may take.
+    pub retention: retain::Config,
     /// HTTP control.
     pub control: control::Config,
     /// What is logged.
@@ -83,6 +88,7 @@ impl Default for Config {
             threads: Threads::default(),
             writer: capture::Config::default(),
             capture: OutputConfig::default(),
+            retention: retain::Config::default(),
             control: control::Config::default(),
             log: logging::Config::default(),
             session: Vec::new(),
@@ -169,6 +175,15 @@ impl Config {
         }
     }
 
+    /// How much disk capture files may take.
+    pub fn bounds(&self) -> Bounds {
+        let sessions = self.session.iter();
+        Bounds::new(
+            &self.retention,
+            sessions.map(|s| (s.name.as_str(), &s.retention)),
+        )
+    }
+
     /// The whole effective configuration, as a file that says the same.
     ///
     /// # Errors
@@ -212,7 +227,45 @@ impl Config {
         if let Some(problem) = self.capture.problem(&self.defaults()) {
             fail(&["capture", "compression_level"], &problem);
         }
+        if let Some(problem) = Self::tight(&self.settings(), self.bounds().output.max_size) {
+            fail(&["retention", "max_size"], &problem);
+        list.extend(self.tight_sessions(table));
         list
+    }
+
+    /// Sessions that may not keep as much as one of their files may hold.
+    fn tight_sessions(&self, table: &read::Table<'_>) -> Vec<Problem> {
+        let defaults = self.settings();
+        let each = self.session.iter().enumerate();
+        let tight = each.filter_map(|(index, session)| {
+            let settings = session.capture.over(&defaults);
+            let problem = Self::tight(&settings, session.retention.limits().max_size)?;
+            let name = session.name.clone();
+            Some(table.of_session(&session::Error {
+                index,
+                key: "retention",
+                name,
+                problem,
+            }))
+        });
+        tight.collect()
+    }
+
+    /// Why files of these settings cannot be kept within `max_size`.
+    fn tight(settings: &Settings, max_size: Option<u64>) -> Option<String> {
+        let most = max_size?;
+        match settings.rotate_size {
+            Some(file) if file <= most => None,
+            Some(file) => Some(format!(
+                "max_size = \"{}\" is less than one file may hold (rotate_size = \"{}\"); lower rotate_size or raise max_size",
+                Size(most),
+                Size(file)
+            )),
+            None => Some(
+                "max_size needs a rotate_size: a file that is being written is not deleted"
+                    .to_owned(),
+            ),
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub buffer: Buffer,
     /// Capture files.
     pub files: Files,
+    /// What retention does.
+    pub retention: Retention,
     /// The configuration in force.
     pub config: Configuration,
     /// Oddities that are counted without dropping anything.
@@ -169,6 +171,21 @@ pub struct Files {
     pub late_packets: u64,
     /// Runs of the hook command that failed.
     pub hook_failures: u64,
+}
+
+/// What retention does.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Retention {
+    /// Published files that it looks after; 0 while nothing is bounded.
+    pub kept_files: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+    /// What the file system of the output has left, where `min_free` is set.
+    pub free_bytes: u64,
+    /// Files that it deleted, by cause.
+    pub deleted_files: BTreeMap<&'static str, u64>,
+    /// Bytes that it deleted, by cause.
+    pub deleted_bytes: BTreeMap<&'static str, u64>,
 }
 
 /// The configuration in force.

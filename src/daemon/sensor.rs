@@ -152,11 +152,12 @@ impl Sensor {
         self.overrides.apply(&mut new);
         let mut state = self.state();
         let waiting = needs_restart(&state.0, &new);
-        // sessions only: everything else keeps the values that its threads were started with
+        // sessions and retention only: everything else keeps the values that its threads were started with
         let mut taken = state.0.clone();
         taken.session.clone_from(&new.session);
         taken.unknown = new.unknown;
         taken.capture = new.capture;
+        taken.retention = new.retention;
         let generation = self
             .pipeline
             .reload(&taken, &base(Some(file)))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::control::{
-    Buffer, Counters, Files, Receiver, Rule, Session, Snapshot, Source, Worker, Writer,
+    Buffer, Counters, Files, Receiver, Retention, Rule, Session, Snapshot, Source, Worker, Writer,
 };
 use crate::pipeline::{Pipeline, Report};
 use crate::time;
@@ -29,6 +29,7 @@ pub(super) fn of(pipeline: &Pipeline) -> Snapshot {
         writers: writers(pipeline, now),
         buffer: buffer(pipeline),
         files: files(pipeline, report.files_total),
+        retention: retention(pipeline),
         counters: counters(pipeline),
         ..Snapshot::default()
     }
@@ -178,6 +179,22 @@ fn files(pipeline: &Pipeline, closed: u64) -> Files {
         lost: stats.files_lost.value(),
         late_packets: stats.late.value(),
         hook_failures: stats.hooks_failed.value() + stats.hooks_skipped.value(),
+    }
+}
+
+fn retention(pipeline: &Pipeline) -> Retention {
+    let stats = &pipeline.capture;
+    let deleted = stats.deleted.read();
+    Retention {
+        kept_files: stats.kept_files.value(),
+        kept_bytes: stats.kept_bytes.value(),
+        free_bytes: stats.free_bytes.value(),
+        deleted_files: deleted
+            .map(|(cause, files, _)| (cause.name(), files))
+            .into(),
+        deleted_bytes: deleted
+            .map(|(cause, _, bytes)| (cause.name(), bytes))
+            .into(),
     }
 }
 

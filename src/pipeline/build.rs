@@ -13,6 +13,7 @@ use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::{Source, packet, udp, xdp};
+use crate::spool::retain::Bounds;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -98,6 +99,7 @@ pub(super) struct Parts {
     pub(super) table: Arc<Table>,
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
+    pub(super) bounds: Bounds,
 }
 
 /// Starts every thread.
@@ -109,7 +111,12 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         ends,
         ..
     } = parts;
-    let (captures, writers) = capture::start(&parts.writer, &parts.setup)?;
+    let (captures, mut writers) = capture::start(&parts.writer, &parts.setup)?;
+    writers.keep(
+        parts.setup.output,
+        parts.bounds,
+        capture::Keeping::default(),
+    )?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,

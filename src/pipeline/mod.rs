@@ -95,6 +95,7 @@ impl Pipeline {
         // what workers have in hand for the old sessions gets there first, so that it needs no file of its own
         std::thread::sleep(SETTLE);
         if let Some(writers) = self.writers().as_ref() {
+            writers.bound(config.bounds());
             retired
                 .into_iter()
                 .for_each(|target| writers.retire(target));

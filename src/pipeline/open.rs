@@ -183,5 +183,6 @@ fn parts(
         table: Arc::new(Table::new(snapshot, keep)),
         writer,
         setup,
+        bounds: config.bounds(),
     })
 }

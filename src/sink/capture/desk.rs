@@ -120,6 +120,7 @@ impl Desk {
         if let Some(current) = &mut series.current {
             current.partial.write_behind();
         }
+        series.weigh(&self.stats.weights);
     }
 
     /// Decides whether this flush can write at all, and opens the file again where it was closed.
@@ -469,6 +470,7 @@ impl Desk {
             return;
         }
         self.write_statistics(series, &mut current);
+        series.let_go(&current, &self.stats.weights);
         let closed = current.describe(&series.target, series.worker, cause);
         let sealed = current.partial.seal();
         self.hand_over(series.target.id, Job { sealed, closed });

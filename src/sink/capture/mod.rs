@@ -11,6 +11,8 @@
 //! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer               ├─► Hook
 //! Capture ─ runs ─┘   merge   write     └─ Closer               ┘
 //! ```
+//!
+//! Beside them the keeper deletes the oldest published files, where retention is set (`docs/retention.md`).
 
 mod agenda;
 mod closed;
@@ -19,6 +21,7 @@ mod config;
 mod desk;
 mod hook;
 mod intake;
+mod keeper;
 mod peers;
 mod plan;
 mod pool;
@@ -30,6 +33,7 @@ mod series;
 mod share;
 mod shared;
 mod stats;
+mod weights;
 mod writer;
 mod writers;
 
@@ -38,6 +42,9 @@ pub use config::{Config, Ordering};
 pub use intake::Capture;
 pub use stats::{Stats, Trouble};
 pub use writers::{Error, Report, Setup, Writers, check, start, start_in};
+pub use keeper::{Keeping, MayGo, Tell};
+pub use stats::{Deleted, Stats, Trouble};
+pub use writers::{Error, Report, Setup, Writers, check, start};
 
 #[cfg(test)]
 pub(crate) mod tests;

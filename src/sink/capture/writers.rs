@@ -17,6 +17,7 @@ use crate::sink::capture::config::{Config, Ordering};
 use crate::sink::capture::desk::{Desk, Means};
 use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
+use crate::sink::capture::keeper::{Keeper, Keeping};
 use crate::sink::capture::probe::probe;
 use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
@@ -25,6 +26,8 @@ use crate::sink::capture::stats::Stats;
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool::lock::{self, OutputLock};
 use crate::spool::{self, Ours};
+use crate::spool;
+use crate::spool::retain::Bounds;
 use crate::time;
 
 /// Threads that publish: syncs of several files share what the file system has to write.
@@ -96,6 +99,8 @@ pub struct Writers {
     threads: Vec<Vec<JoinHandle<()>>>,
     /// The output is ours until the last of them has ended.
     _lock: Option<OutputLock>,
+    /// Ends when nobody publishes any more.
+    keeper: Option<JoinHandle<()>>,
 }
 
 /// Whether the configuration makes sense and the output can be made and written to; starts nothing.
@@ -235,6 +240,7 @@ impl Starting<'_> {
             retired: self.retired,
             threads,
             _lock: lock,
+            keeper: None,
         };
         (captures, writers)
     }
@@ -300,6 +306,24 @@ impl Writers {
         Arc::clone(&self.stats)
     }
 
+    /// Starts the thread that looks after the space on the disk, within `bounds`.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`] when there is no thread for it.
+    pub fn keep(&mut self, output: PathBuf, bounds: Bounds, keeping: Keeping) -> Result<(), Error> {
+        let (tell, told) = unbounded();
+        self.stats.set_bounds(bounds);
+        self.stats.tell_keeper(Some(tell));
+        let keeper = Keeper::new(output, Arc::clone(&self.stats), told, keeping);
+        self.keeper = Some(spawn("keeper".to_owned(), move || keeper.run())?);
+        Ok(())
+    }
+
+    /// Other bounds, from the next look on.
+    pub fn bound(&self, bounds: Bounds) {
+        self.stats.set_bounds(bounds);
+    }
+
     /// No more packets are expected for the target with this id, as after a reload: once what waits
     /// is written, its file is closed. Should a packet come all the same, it gets a new file.
     pub fn retire(&self, target: u32) {
@@ -321,6 +345,8 @@ impl Writers {
                 stuck.extend(join(thread, end));
             }
         }
+        self.stats.tell_keeper(None);
+        stuck.extend(self.keeper.and_then(|thread| join(thread, end)));
         Report {
             files: self.stats.files(),
             lost: self.stats.lost(),
