@@ -20,7 +20,7 @@ use crate::sink::capture;
 use crate::source;
 use crate::spool::{Format, Precision, Settings};
 use crate::units::Interval;
-use crate::{control, logging};
+use crate::{control, logging, sandbox};
 
 /// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
 const SNAPLEN: u32 = 262_144;
@@ -45,6 +45,8 @@ pub struct Config {
     pub capture: OutputConfig,
     /// HTTP control.
     pub control: control::Config,
+    /// The walls around the process.
+    pub sandbox: sandbox::Config,
     /// What is logged.
     pub log: logging::Config,
     /// Mirror sessions.
@@ -84,6 +86,7 @@ impl Default for Config {
             writer: capture::Config::default(),
             capture: OutputConfig::default(),
             control: control::Config::default(),
+            sandbox: sandbox::Config::default(),
             log: logging::Config::default(),
             session: Vec::new(),
         }

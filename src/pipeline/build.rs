@@ -98,6 +98,7 @@ pub(super) struct Parts {
     pub(super) table: Arc<Table>,
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
+    pub(super) runner: Option<capture::Runner>,
 }
 
 /// Starts every thread.
@@ -109,7 +110,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         ends,
         ..
     } = parts;
-    let (captures, writers) = capture::start(&parts.writer, &parts.setup)?;
+    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, parts.runner)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,

@@ -137,6 +137,13 @@ impl Opened {
         Ok(pipeline)
     }
 
+    /// Has the hook's commands started by a process of its own, which was started before anything was opened.
+    #[must_use]
+    pub fn with_runner(mut self, runner: Option<capture::Runner>) -> Self {
+        self.parts.runner = runner;
+        self
+    }
+
     /// What is known of the sources.
     pub fn sources(&self) -> &[Arc<Facts>] {
         &self.sources
@@ -183,5 +190,6 @@ fn parts(
         table: Arc::new(Table::new(snapshot, keep)),
         writer,
         setup,
+        runner: None,
     })
 }

@@ -25,6 +25,7 @@ mod pool;
 mod probe;
 mod queue;
 mod run;
+mod runner;
 mod series;
 mod shared;
 mod stats;
@@ -34,8 +35,9 @@ mod writers;
 pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
+pub use runner::{Runner, VERB as RUNNER_VERB, serve as serve_runner};
 pub use stats::{Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, check, start};
+pub use writers::{Error, Report, Setup, Writers, check, start, start_with};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -19,6 +19,7 @@ use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
 use crate::sink::capture::probe::probe;
 use crate::sink::capture::run::Bundle;
+use crate::sink::capture::runner::Runner;
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::Stats;
 use crate::sink::capture::writer::{Manner, Writer};
@@ -108,10 +109,22 @@ pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
 /// # Errors
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
+    start_with(config, setup, None)
+}
+
+/// As [`start`]; the hook's commands are started by `runner`, where there is one, and else by this process.
+///
+/// # Errors
+/// As for [`start`].
+pub fn start_with(
+    config: &Config,
+    setup: &Setup,
+    runner: Option<Runner>,
+) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
     let shared = Arc::new(Shared::new(config.buffer.bytes(), setup.workers));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
-    let (hook, hook_thread) = start_hook(config, &stats)?;
+    let (hook, hook_thread) = start_hook(config, &stats, runner)?;
     let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
     let mut starting = Starting {
         config,
@@ -192,12 +205,16 @@ impl Starting<'_> {
 
 type HookThread = (Option<HookQueue>, Vec<JoinHandle<()>>);
 
-fn start_hook(config: &Config, stats: &Arc<Stats>) -> Result<HookThread, Error> {
+fn start_hook(
+    config: &Config,
+    stats: &Arc<Stats>,
+    runner: Option<Runner>,
+) -> Result<HookThread, Error> {
     let Some(command) = config.on_close.clone() else {
         return Ok((None, Vec::new()));
     };
     let timeout = config.hook_timeout.duration();
-    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats));
+    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats), runner);
     let thread = spawn("hook".to_owned(), move || hook.run())?;
     Ok((Some(queue), vec![thread]))
 }
