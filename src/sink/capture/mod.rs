@@ -27,6 +27,7 @@ mod queue;
 mod run;
 mod runner;
 mod series;
+mod share;
 mod shared;
 mod stats;
 mod writer;

@@ -122,7 +122,11 @@ pub fn start_with(
     runner: Option<Runner>,
 ) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
-    let shared = Arc::new(Shared::new(config.buffer.bytes(), setup.workers));
+    let shared = Arc::new(Shared::new(
+        config.buffer.bytes(),
+        setup.workers,
+        setup.live,
+    ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
     let (hook, hook_thread) = start_hook(config, &stats, runner)?;
     let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
