@@ -24,6 +24,7 @@ use crate::spool::retain::{self, Bounds};
 use crate::spool::{Format, Precision, Settings};
 use crate::units::{Interval, Size};
 use crate::{control, logging};
+use crate::{control, logging, sandbox};
 
 /// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
 const SNAPLEN: u32 = 262_144;
@@ -50,6 +51,8 @@ pub struct Config {
     pub retention: retain::Config,
     /// HTTP control.
     pub control: control::Config,
+    /// The walls around the process.
+    pub sandbox: sandbox::Config,
     /// What is logged.
     pub log: logging::Config,
     /// Mirror sessions.
@@ -90,6 +93,7 @@ impl Default for Config {
             capture: OutputConfig::default(),
             retention: retain::Config::default(),
             control: control::Config::default(),
+            sandbox: sandbox::Config::default(),
             log: logging::Config::default(),
             session: Vec::new(),
         }

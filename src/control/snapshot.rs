@@ -44,8 +44,19 @@ pub struct Snapshot {
     pub retention: Retention,
     /// The configuration in force.
     pub config: Configuration,
+    /// The walls around the process.
+    pub sandbox: Sandbox,
     /// Oddities that are counted without dropping anything.
     pub counters: Counters,
+}
+
+/// The walls around the process.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Sandbox {
+    /// `on`, `required` or `off`.
+    pub mode: &'static str,
+    /// Each wall, and whether it stands.
+    pub parts: BTreeMap<&'static str, bool>,
 }
 
 /// Where packets come from.

@@ -100,6 +100,7 @@ pub(super) struct Parts {
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
     pub(super) bounds: Bounds,
+    pub(super) runner: Option<capture::Runner>,
 }
 
 /// Starts every thread.
@@ -117,6 +118,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         parts.bounds,
         capture::Keeping::default(),
     )?;
+    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, parts.runner)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,

@@ -137,6 +137,13 @@ impl Opened {
         Ok(pipeline)
     }
 
+    /// Has the hook's commands started by a process of its own, which was started before anything was opened.
+    #[must_use]
+    pub fn with_runner(mut self, runner: Option<capture::Runner>) -> Self {
+        self.parts.runner = runner;
+        self
+    }
+
     /// What is known of the sources.
     pub fn sources(&self) -> &[Arc<Facts>] {
         &self.sources
@@ -184,5 +191,6 @@ fn parts(
         writer,
         setup,
         bounds: config.bounds(),
+        runner: None,
     })
 }

@@ -21,6 +21,7 @@ use crate::sink::capture::keeper::{Keeper, Keeping};
 use crate::sink::capture::probe::probe;
 use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
+use crate::sink::capture::runner::Runner;
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::Stats;
 use crate::sink::capture::writer::{Manner, Writer};
@@ -131,6 +132,11 @@ pub fn start_in(
     config: &Config,
     setup: &Setup,
     lock: Option<OutputLock>,
+    start_with(config, setup, None)
+
+/// As [`start`]; the hook's commands are started by `runner`, where there is one, and else by this process.
+pub fn start_with(
+    runner: Option<Runner>,
 ) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
     let shared = Arc::new(Shared::new(
@@ -139,7 +145,7 @@ pub fn start_in(
         setup.live,
     ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
-    let (hook, hook_thread) = start_hook(config, &stats)?;
+    let (hook, hook_thread) = start_hook(config, &stats, runner)?;
     let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
     let mut starting = Starting {
         config,
@@ -248,12 +254,16 @@ impl Starting<'_> {
 
 type HookThread = (Option<HookQueue>, Vec<JoinHandle<()>>);
 
-fn start_hook(config: &Config, stats: &Arc<Stats>) -> Result<HookThread, Error> {
+fn start_hook(
+    config: &Config,
+    stats: &Arc<Stats>,
+    runner: Option<Runner>,
+) -> Result<HookThread, Error> {
     let Some(command) = config.on_close.clone() else {
         return Ok((None, Vec::new()));
     };
     let timeout = config.hook_timeout.duration();
-    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats));
+    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats), runner);
     let thread = spawn("hook".to_owned(), move || hook.run())?;
     Ok((Some(queue), vec![thread]))
 }
