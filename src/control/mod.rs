@@ -23,8 +23,8 @@ pub use listen::Error;
 pub use render::{Style, metrics};
 pub use server::Server;
 pub use snapshot::{
-    Buffer, Configuration, Counters, Files, Receiver, Rule, Session, Snapshot, Source, Worker,
-    Writer,
+    Buffer, Configuration, Counters, Files, Receiver, RefusedSource, RefusedSources, Rule, Session,
+    ShedSource, Snapshot, Source, Worker, Writer,
 };
 pub use view::{MAX_RULE_SERIES, MAX_SESSION_SERIES};
 

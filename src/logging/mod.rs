@@ -3,6 +3,7 @@
 //! Takes: the `[log]` table. Gives: [`init`], and [`Limited`] for warnings that repeat. Holds: nothing is logged per
 //! packet; standard output stays free for what a verb prints.
 
+use std::any::Any;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -77,6 +78,13 @@ pub fn init(config: &Config) {
             .finish()
             .try_init(),
     };
+}
+
+/// What a panic said.
+pub fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(owned).unwrap_or("no message")
 }
 
 /// Lets one warning of a kind through in an interval, and counts the others.

@@ -12,7 +12,7 @@ use crate::receiver::{self, Way};
 use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::source::{Source, packet, udp, xdp};
+use crate::source::{Allowed, Source, packet, udp, xdp};
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -92,6 +92,7 @@ pub(super) struct Fed {
 /// What is known before a thread is started.
 pub(super) struct Parts {
     pub(super) ports: Ports,
+    pub(super) allowed: Allowed,
     pub(super) layout: Layout,
     pub(super) feeds: Vec<Fed>,
     pub(super) ends: Ends,
@@ -103,6 +104,7 @@ pub(super) struct Parts {
 /// Starts every thread.
 pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
     let Parts {
+        allowed,
         layout,
         feeds,
         table,
@@ -111,6 +113,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
     } = parts;
     let (captures, writers) = capture::start(&parts.writer, &parts.setup)?;
     let shared = Arc::new(receiver::Shared::default());
+    shared.allowed.store(Arc::new(allowed));
     let joints = Joints {
         table: &table,
         layout: &layout,
