@@ -23,6 +23,7 @@ pub mod units;
 pub mod capfile;
 pub mod headers;
 pub mod packet;
+pub mod record;
 
 // rank 2: one concern each
 pub mod decap;

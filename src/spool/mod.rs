@@ -5,8 +5,11 @@
 //! was synced before it got its name. `docs/capture-files.md` tells the whole life.
 
 mod direct;
+pub mod lock;
+pub mod manifest;
 mod name;
 mod partial;
+pub mod retain;
 mod sealed;
 
 pub use direct::Staging;
