@@ -107,6 +107,10 @@ pub(crate) const FAMILIES: &[Family] = &[
         per_thread(&v.snapshot.receivers, "receiver", |r| (r.id, r.heartbeat_age_seconds.into()))
     }),
 
+    gauge("receiver_refused_sources", "Senders outside allowed_sources that the bounded table knows by name.", |v| {
+        one(v.snapshot.refused_sources.known)
+    }),
+
     // decap
     counter("decap_reserved_bits_packets", "VXLAN headers with reserved bits set; ignored.", |v| {
         one(v.snapshot.counters.reserved_bits)

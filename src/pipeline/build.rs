@@ -14,6 +14,7 @@ use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::{Source, packet, udp, xdp};
 use crate::spool::retain::Bounds;
+use crate::source::{Allowed, Source, packet, udp, xdp};
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -93,6 +94,7 @@ pub(super) struct Fed {
 /// What is known before a thread is started.
 pub(super) struct Parts {
     pub(super) ports: Ports,
+    pub(super) allowed: Allowed,
     pub(super) layout: Layout,
     pub(super) feeds: Vec<Fed>,
     pub(super) ends: Ends,
@@ -106,6 +108,7 @@ pub(super) struct Parts {
 /// Starts every thread.
 pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
     let Parts {
+        allowed,
         layout,
         feeds,
         table,
@@ -120,6 +123,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
     )?;
     let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, parts.runner)?;
     let shared = Arc::new(receiver::Shared::default());
+    shared.allowed.store(Arc::new(allowed));
     let joints = Joints {
         table: &table,
         layout: &layout,

@@ -14,7 +14,7 @@ use crate::pipeline::{Layout, Machine, Pipeline};
 use crate::session::{Keep, Table};
 use crate::sink::capture;
 use crate::source::replay::{Progress, Replay};
-use crate::source::{Facts, Source};
+use crate::source::{Allowed, Facts, Source};
 use crate::units::Size;
 
 /// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
@@ -184,6 +184,7 @@ fn parts(
     capture::check(&writer, &setup)?;
     Ok(Parts {
         ports: config.ports(),
+        allowed: Allowed::new(&config.source.allowed_sources),
         layout,
         feeds,
         ends,

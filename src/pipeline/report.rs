@@ -53,6 +53,15 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The same with every ledger closed, although a thread that is stuck may still be counting.
+    pub(super) fn closed(mut self) -> Self {
+        self.per_session.values_mut().for_each(Tally::close);
+        self.total.close();
+        self
+    }
+}
+
 fn kernel_dropped(pipeline: &Pipeline) -> BTreeMap<&'static str, u64> {
     let mut all = BTreeMap::new();
     for (place, lost) in pipeline.sources.iter().flat_map(|s| &s.lost) {

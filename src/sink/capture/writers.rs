@@ -4,6 +4,7 @@
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
 //! hook, and none is waited for past the deadline.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::logging::said;
 use crate::sink::capture::closed::Files;
 use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
@@ -23,7 +25,7 @@ use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
 use crate::sink::capture::runner::Runner;
 use crate::sink::capture::shared::Shared;
-use crate::sink::capture::stats::Stats;
+use crate::sink::capture::stats::{Place, Stats};
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool::lock::{self, OutputLock};
 use crate::spool::{self, Ours};
@@ -198,7 +200,9 @@ impl Starting<'_> {
         let jobs = self.jobs.clone();
         let desk = Desk::new(number, shared, stats, jobs, manner.ordered, means);
         let writer = Writer::new(manner, bundles, retired, desk);
-        spawn(format!("writer-{number}"), move || writer.run())
+        let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
+        let body = move || watched(number, &shared, &stats, || writer.run());
+        spawn(format!("writer-{number}"), body)
     }
 
     fn manner(&self, number: usize) -> Manner {
@@ -285,6 +289,22 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
         .name(name)
         .spawn(run)
         .map_err(Error::Spawn)
+}
+
+/// Does what writer number `number` does. If it panics, that is told at once and stays a trouble, what comes for it counts as lost with
+/// its thread, and the panic goes on.
+fn watched(number: usize, shared: &Shared, stats: &Stats, run: impl FnOnce()) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else {
+        return;
+    };
+    shared.lose_writer();
+    let reason = format!(
+        "writer {number} has stopped: it panicked: {}; restart the sensor, and please report this",
+        said(&*panic)
+    );
+    tracing::error!("{reason}");
+    stats.trouble(Place::Writer(number), reason);
+    resume_unwind(panic);
 }
 
 /// `wanted`, or what the process' limit on open files leaves for it.
