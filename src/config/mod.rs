@@ -19,6 +19,8 @@ use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
 use crate::sink::capture;
 use crate::source;
 use crate::spool::{Compression, Format, Precision, Settings};
+use crate::spool::manifest;
+use crate::spool::{Format, Precision, Settings};
 use crate::units::Interval;
 use crate::spool::retain::{self, Bounds};
 use crate::spool::{Format, Precision, Settings};
@@ -45,6 +47,8 @@ pub struct Config {
     pub threads: Threads,
     /// Between workers and files.
     pub writer: capture::Config,
+    /// The manifest of the capture files.
+    pub manifest: manifest::Config,
     /// How capture files are made.
     pub capture: OutputConfig,
     /// How much disk capture files may take.
@@ -90,6 +94,7 @@ impl Default for Config {
             source: source::Config::default(),
             threads: Threads::default(),
             writer: capture::Config::default(),
+            manifest: manifest::Config::default(),
             capture: OutputConfig::default(),
             retention: retain::Config::default(),
             control: control::Config::default(),
@@ -215,6 +220,9 @@ impl Config {
         };
         for (key, message) in self.source.problems() {
             fail(&["source", key], &message);
+        }
+        for (key, message) in self.manifest.problems() {
+            fail(&["manifest", key], &message);
         }
         if self.output.as_os_str().is_empty() {
             fail(

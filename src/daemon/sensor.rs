@@ -251,6 +251,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("source", source != new.source),
         ("threads", old.threads != new.threads),
         ("writer", old.writer != new.writer),
+        ("manifest", old.manifest != new.manifest),
         ("control", old.control != new.control),
         ("sandbox", old.sandbox != new.sandbox),
         ("log", old.log != new.log),

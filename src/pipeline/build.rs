@@ -15,6 +15,7 @@ use crate::sink::{Sink, capture};
 use crate::source::{Source, packet, udp, xdp};
 use crate::spool::retain::Bounds;
 use crate::source::{Allowed, Source, packet, udp, xdp};
+use crate::spool::manifest::KeyError;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -39,6 +40,9 @@ pub enum Error {
     /// The output.
     #[error(transparent)]
     Output(#[from] capture::Error),
+    /// The key of the manifest.
+    #[error(transparent)]
+    Manifest(#[from] KeyError),
     /// A capture to be replayed.
     #[error(transparent)]
     Replay(#[from] crate::capfile::Error),
@@ -103,6 +107,7 @@ pub(super) struct Parts {
     pub(super) setup: capture::Setup,
     pub(super) bounds: Bounds,
     pub(super) runner: Option<capture::Runner>,
+    pub(super) manifest: Option<capture::Manifest>,
 }
 
 /// Starts every thread.
@@ -113,6 +118,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         feeds,
         table,
         ends,
+        manifest,
         ..
     } = parts;
     let (captures, mut writers) = capture::start(&parts.writer, &parts.setup)?;
@@ -122,6 +128,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         capture::Keeping::default(),
     )?;
     let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, parts.runner)?;
+    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, manifest)?;
     let shared = Arc::new(receiver::Shared::default());
     shared.allowed.store(Arc::new(allowed));
     let joints = Joints {

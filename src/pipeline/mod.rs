@@ -182,6 +182,15 @@ impl Pipeline {
         stuck.extend(writers.into_iter().flat_map(|w| w.finish(left).stuck));
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
+        if let Some(writers) = writers {
+            writers.finish_with(left, |stuck| {
+                if !stuck.is_empty() {
+                    tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
+                    // what they hold will not be written by this process
+                    self.table.give_up();
+                }
+                Report::of(self).stopped(self)
+            });
         }
         if stuck.is_empty() && !self.has_lost_a_thread() {
             return Report::of(self);

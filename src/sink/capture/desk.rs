@@ -472,8 +472,13 @@ impl Desk {
         self.write_statistics(series, &mut current);
         series.let_go(&current, &self.stats.weights);
         let closed = current.describe(&series.target, series.worker, cause);
-        let sealed = current.partial.seal();
-        self.hand_over(series.target.id, Job { sealed, closed });
+        let job = Job {
+            sealed: current.partial.seal(),
+            closed,
+            ledger: series.target.ledger.read(),
+            file: None,
+        };
+        self.hand_over(series.target.id, job);
     }
 
     /// A file without statistics is still whole, so a failure here is no more than a pity.

@@ -7,9 +7,9 @@
 //! tells the life of a file.
 //!
 //! ```text
-//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name ─┐
-//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer               ├─► Hook
-//! Capture ─ runs ─┘   merge   write     └─ Closer               ┘
+//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name, hash ─┐
+//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer                     ├─► Scribe ─► Hook
+//! Capture ─ runs ─┘   merge   write     └─ Closer                     ┘   manifest
 //! ```
 //!
 //! Beside them the keeper deletes the oldest published files, where retention is set (`docs/retention.md`).
@@ -30,6 +30,7 @@ mod queue;
 mod rescue;
 mod run;
 mod runner;
+mod scribe;
 mod series;
 mod share;
 mod shared;
@@ -47,6 +48,7 @@ pub use writers::{Error, Report, Setup, Writers, check, start, start_in};
 pub use keeper::{Keeping, MayGo, Tell};
 pub use stats::{Deleted, Stats, Trouble};
 pub use writers::{Error, Report, Setup, Writers, check, start};
+pub use scribe::Manifest;
 pub use writers::{Error, Report, Setup, Writers, check, start, start_with};
 
 #[cfg(test)]

@@ -142,6 +142,7 @@ impl Current {
             peers: self.slots.len(),
             cause,
             recovered: false,
+            sha256: None,
         }
     }
 }

@@ -38,6 +38,7 @@ pub struct Trouble {
 pub(super) enum Place {
     Writer(usize),
     Closer(usize),
+    Manifest,
     Probe,
     Keeper,
 }

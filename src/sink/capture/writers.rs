@@ -2,10 +2,11 @@
 //!
 //! Takes: a [`Config`] and a [`Setup`]. Gives: one [`Capture`] for each worker, and [`Writers`]. Holds: the output
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
-//! hook, and none is waited for past the deadline.
+//! hook, scribe, and none is waited for past the deadline.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::sink::capture::probe::probe;
 use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
 use crate::sink::capture::runner::Runner;
+use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::{Place, Stats};
 use crate::sink::capture::writer::{Manner, Writer};
@@ -31,6 +33,7 @@ use crate::spool::lock::{self, OutputLock};
 use crate::spool::{self, Ours};
 use crate::spool;
 use crate::spool::retain::Bounds;
+use crate::spool::manifest::{Entry, Stopped, Teller};
 use crate::time;
 
 /// Threads that publish: syncs of several files share what the file system has to write.
@@ -104,6 +107,8 @@ pub struct Writers {
     _lock: Option<OutputLock>,
     /// Ends when nobody publishes any more.
     keeper: Option<JoinHandle<()>>,
+    manifest: Teller,
+    scribe: Option<JoinHandle<()>>,
 }
 
 /// Whether the configuration makes sense and the output can be made and written to; starts nothing.
@@ -139,6 +144,9 @@ pub fn start_in(
 /// As [`start`]; the hook's commands are started by `runner`, where there is one, and else by this process.
 pub fn start_with(
     runner: Option<Runner>,
+
+/// As [`start`], with a manifest in the output folder.
+    manifest: Option<Manifest>,
 ) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
     let shared = Arc::new(Shared::new(
@@ -149,6 +157,14 @@ pub fn start_with(
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
     let (hook, hook_thread) = start_hook(config, &stats, runner)?;
     let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
+    let (hook, hook_thread) = start_hook(config, &stats)?;
+    let (teller, scribe) = start_scribe(manifest, &setup.output, &stats)?;
+    let (jobs, closers) = start_closers(&Announcer {
+        stats: Arc::clone(&stats),
+        hook,
+        manifest: teller.clone(),
+        output: setup.output.clone(),
+    })?;
     let mut starting = Starting {
         config,
         setup,
@@ -167,6 +183,8 @@ pub fn start_with(
     };
     let threads = vec![writers, closers, rescue, hook_thread];
     Ok(starting.finish(threads, lock))
+    let threads = vec![writers, closers, hook_thread];
+    Ok(starting.finish(threads, teller, scribe))
 }
 
 struct Starting<'a> {
@@ -236,6 +254,8 @@ impl Starting<'_> {
         self,
         threads: Vec<Vec<JoinHandle<()>>>,
         lock: Option<OutputLock>,
+        manifest: Teller,
+        scribe: Option<JoinHandle<()>>,
     ) -> (Vec<Capture>, Writers) {
         let capture = |worker: usize| {
             Capture::new(
@@ -251,6 +271,8 @@ impl Starting<'_> {
             threads,
             _lock: lock,
             keeper: None,
+            manifest,
+            scribe,
         };
         (captures, writers)
     }
@@ -272,12 +294,27 @@ fn start_hook(
     Ok((Some(queue), vec![thread]))
 }
 
+type ScribeThread = (Teller, Option<JoinHandle<()>>);
+
+fn start_scribe(
+    manifest: Option<Manifest>,
+    output: &Path,
+    stats: &Arc<Stats>,
+) -> Result<ScribeThread, Error> {
+    let Some(manifest) = manifest else {
+        return Ok((Teller::off(), None));
+    };
+    let (scribe, teller) = scribe::scribe(manifest, output, stats);
+    let thread = spawn("scribe".to_owned(), move || scribe.run())?;
+    Ok((teller, Some(thread)))
+}
+
 type Closers = (Vec<Sender<Job>>, Vec<JoinHandle<()>>);
 
-fn start_closers(stats: &Arc<Stats>, hook: Option<&HookQueue>) -> Result<Closers, Error> {
+fn start_closers(announcer: &Announcer) -> Result<Closers, Error> {
     let start = |number| {
         let (sender, jobs) = bounded(JOBS / CLOSERS);
-        let closer = Closer::new(number, jobs, Arc::clone(stats), hook.cloned());
+        let closer = Closer::new(number, jobs, announcer.clone());
         let thread = spawn(format!("closer-{number}"), move || closer.run())?;
         Ok((sender, thread))
     };
@@ -331,6 +368,11 @@ fn open_file_limit(limits: &str) -> Option<usize> {
 }
 
 impl Writers {
+    /// The way to the manifest.
+    pub fn manifest(&self) -> Teller {
+        self.manifest.clone()
+    }
+
     /// Numbers and state, to be asked at any time.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.stats)
@@ -367,16 +409,27 @@ impl Writers {
     /// Ends everything, once all [`Capture`]s are dropped: writes what waits, publishes all files, runs
     /// the hook for the last of them. What could not be written in time is counted as `shutdown`.
     pub fn finish(self, deadline: Duration) -> Report {
+        self.finish_with(deadline, |_| Stopped::default())
+    }
+
+    /// As [`Self::finish`]; `last` is asked for the last line of the manifest, when everything is counted that will be. It gets the
+    /// names of the threads that did not end in time.
+    pub fn finish_with(
+        mut self,
+        deadline: Duration,
+        last: impl FnOnce(&[String]) -> Stopped,
+    ) -> Report {
         let end = time::monotonic().plus(deadline + LAST_WORDS);
         self.stats.stop_within(deadline);
         let mut stuck = Vec::new();
-        for stage in self.threads {
-            for thread in stage {
-                stuck.extend(join(thread, end));
-            }
+        for thread in self.threads.into_iter().flatten() {
+            stuck.extend(join(thread, end));
         }
         self.stats.tell_keeper(None);
         stuck.extend(self.keeper.and_then(|thread| join(thread, end)));
+        let stopped = Entry::Stopped(Box::new(last(&stuck)));
+        self.manifest.tell_then(stopped, None, |_| {});
+        stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, end)));
         Report {
             files: self.stats.files(),
             lost: self.stats.lost(),
