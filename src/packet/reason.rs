@@ -29,6 +29,8 @@ macro_rules! reasons {
 reasons! {
     /// Why a datagram that was received is in no file. Listed with causes and remedies in docs/metrics.md.
     DropReason {
+        /// Its sender is not among `allowed_sources`.
+        SourceNotAllowed = "source_not_allowed",
         /// A replayed record of a link type that carries no IP that we can find.
         LinkType = "link_type",
         /// A replayed record that is not IP (ARP, LLDP and their like).
@@ -65,10 +67,14 @@ reasons! {
         PoolEmpty = "pool_empty",
         /// The memory budget for packets that wait for the disk (`buffer`) was used up.
         BufferFull = "buffer_full",
+        /// The memory budget was short, and the session (or the source that no session claims) held more than its part.
+        OverShare = "over_share",
         /// The capture file could not be written.
         WriteFailed = "write_failed",
         /// The shutdown deadline passed before the packet was written.
         Shutdown = "shutdown",
+        /// The thread that had it panicked, or never ended.
+        ThreadLost = "thread_lost",
     }
 }
 

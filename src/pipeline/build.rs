@@ -1,23 +1,19 @@
 //! Starting the graph, back to front, so that every stage has somewhere to give to.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::Receiver;
 
-use crate::config::Config;
 use crate::dispatch::{self, Dispatch, Parcel};
 use crate::packet::Ports;
-use crate::pipeline::feeds::{self, Choice};
-use crate::pipeline::{Layout, Machine, Pipeline, Stage};
+use crate::pipeline::feeds::Choice;
+use crate::pipeline::{Layout, Pipeline, Stage};
 use crate::receiver::{self, Way};
-use crate::session::{self, Keep, Seats, Table};
+use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::source::replay::Replay;
 use crate::source::{Source, packet, udp, xdp};
 use crate::sys::affinity;
-use crate::units::Size;
 use crate::worker::{self, Work, Worker};
 
 /// Why a pipeline can't start.
@@ -54,10 +50,6 @@ pub enum Error {
     },
 }
 
-/// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
-/// memory, which costs as much as the packets do.
-const REPLAY_BUFFER: Size = Size::mebibytes(32);
-
 /// Where kept packets go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outlet {
@@ -68,7 +60,7 @@ pub enum Outlet {
 }
 
 impl Outlet {
-    fn live(self, live: bool) -> Ends {
+    pub(super) fn live(self, live: bool) -> Ends {
         Ends { live, outlet: self }
     }
 
@@ -85,126 +77,44 @@ impl Outlet {
 }
 
 /// What is at the two ends: whether packets arrive now, and where they go.
-#[derive(Clone, Copy)]
-struct Ends {
-    live: bool,
-    outlet: Outlet,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) live: bool,
+    pub(super) outlet: Outlet,
 }
 
 /// A source and the core of its receiver.
-struct Fed {
-    source: Box<dyn Source>,
-    core: Option<usize>,
+pub(super) struct Fed {
+    pub(super) source: Box<dyn Source>,
+    pub(super) core: Option<usize>,
 }
 
-/// Starts the sensor: sockets first, so that a port in use is told before anything is made.
-///
-/// # Errors
-/// What can't be had: a socket, the output, a thread.
-pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
-    live_into(config, base, Outlet::Files)
+/// What is known before a thread is started.
+pub(super) struct Parts {
+    pub(super) ports: Ports,
+    pub(super) layout: Layout,
+    pub(super) feeds: Vec<Fed>,
+    pub(super) ends: Ends,
+    pub(super) table: Arc<Table>,
+    pub(super) writer: capture::Config,
+    pub(super) setup: capture::Setup,
 }
 
-/// As [`live`], and what is kept goes where `outlet` says.
-///
-/// # Errors
-/// As for [`live`].
-pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
-    let layout = layout(config);
-    let opened = feeds::open(config, &layout)?;
-    let each = opened.sources.into_iter().enumerate();
-    let fed = each.map(|(i, source)| Fed {
-        source,
-        core: layout.receiver_core(i),
-    });
-    let mut pipeline = start(
-        config,
-        base,
-        layout.clone(),
-        fed.collect(),
-        outlet.live(true),
-    )?;
-    pipeline.sources = opened.facts;
-    pipeline.choice = opened.choice;
-    Ok(pipeline)
-}
-
-/// Starts a replay of captures of outer packets. It runs by itself until the files are through.
-///
-/// # Errors
-/// As for [`live`]; a file that is no capture.
-pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipeline, Error> {
-    let source = Replay::open(files, config.ports())?;
-    let progress = source.progress();
-    let layout = Layout {
-        receivers: 1,
-        ..layout(config)
-    };
-    let core = layout.receiver_core(0);
-    let feeds = vec![Fed {
-        source: Box::new(source),
-        core,
-    }];
-    let mut config = config.clone();
-    config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
-    let mut pipeline = start(&config, base, layout, feeds, Outlet::Files.live(false))?;
-    pipeline.progress = Some(progress);
-    Ok(pipeline)
-}
-
-/// Starts a pipeline over sources that somebody has made, one for each receiver: a measurement. They are waited for as
-/// files are.
-///
-/// # Errors
-/// As for [`live`].
-pub fn over(
-    config: &Config,
-    base: &Path,
-    sources: Vec<Box<dyn Source>>,
-    outlet: Outlet,
-) -> Result<Pipeline, Error> {
-    let layout = Layout {
-        receivers: sources.len(),
-        ..layout(config)
-    };
-    let feed = |(i, source)| Fed {
-        source,
-        core: layout.receiver_core(i),
-    };
-    let feeds = sources.into_iter().enumerate().map(feed).collect();
-    start(config, base, layout, feeds, outlet.live(false))
-}
-
-fn layout(config: &Config) -> Layout {
-    let machine = Machine::read(&config.source);
-    Layout::new(config.threads, config.source.kind, &machine)
-}
-
-fn start(
-    config: &Config,
-    base: &Path,
-    layout: Layout,
-    feeds: Vec<Fed>,
-    ends: Ends,
-) -> Result<Pipeline, Error> {
-    let mut keep = Keep::default();
-    let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
-    let table = Arc::new(Table::new(snapshot, keep));
-    let setup = capture::Setup {
-        output: config.output.clone(),
-        workers: layout.workers,
-        live: ends.live,
-    };
-    let mut writer = config.writer.clone();
-    if writer.writers == 0 {
-        writer.writers = layout.writers;
-    }
-    let (captures, writers) = capture::start(&writer, &setup)?;
+/// Starts every thread.
+pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
+    let Parts {
+        layout,
+        feeds,
+        table,
+        ends,
+        ..
+    } = parts;
+    let (captures, writers) = capture::start(&parts.writer, &parts.setup)?;
     let shared = Arc::new(receiver::Shared::default());
     let joints = Joints {
         table: &table,
         layout: &layout,
-        ports: config.ports(),
+        ports: parts.ports,
         live: ends.live,
     };
     let works = joints.works(ends.outlet.sinks(captures), feeds.len());

@@ -9,6 +9,7 @@ mod build;
 mod feeds;
 mod layout;
 mod machine;
+mod open;
 mod report;
 
 use std::path::Path;
@@ -17,10 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use build::{Error, Outlet, live, live_into, over, replay};
+pub use build::{Error, Outlet};
 pub use feeds::Choice;
 pub use layout::Layout;
 pub use machine::Machine;
+pub use open::{Opened, live, live_into, open, open_replay, over, replay};
 pub use report::Report;
 
 use crossbeam_channel::Receiver;

@@ -5,8 +5,11 @@
 //! was synced before it got its name. `docs/capture-files.md` tells the whole life.
 
 mod direct;
+pub mod lock;
+pub mod manifest;
 mod name;
 mod partial;
+pub mod retain;
 mod sealed;
 
 pub use direct::Staging;
@@ -65,6 +68,15 @@ pub struct Target {
     pub settings: Settings,
     /// The session's ledger; the sink adds `written`, `write_failed` and `shutdown` to it.
     pub ledger: Arc<Ledger>,
+}
+
+impl Target {
+    /// Whether no configured session claims its packets: such names, `vni-N` and `vni-other`, are kept for that.
+    pub fn is_unclaimed(&self) -> bool {
+        let number = self.name.strip_prefix("vni-").unwrap_or_default();
+        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        is_number || number == "other"
+    }
 }
 
 /// What went wrong with a file on disk.

@@ -19,6 +19,12 @@ pub const ALIGNMENT: usize = 4096;
 /// The flag of open(2) for direct I/O.
 pub const O_DIRECT: i32 = libc::O_DIRECT;
 
+/// The flag of open(2) that refuses a symbolic link.
+pub const O_NOFOLLOW: i32 = libc::O_NOFOLLOW;
+
+/// The flag of open(2) that does not wait for somebody else, as a FIFO would.
+pub const O_NONBLOCK: i32 = libc::O_NONBLOCK;
+
 /// Bytes for direct I/O, zero at first. Never grows.
 #[derive(Debug)]
 pub struct Aligned {

@@ -7,6 +7,7 @@
 pub mod affinity;
 pub mod bpf;
 pub mod disk;
+pub mod folder;
 pub mod interface;
 pub mod leap;
 pub mod lease;

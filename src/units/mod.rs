@@ -1,8 +1,12 @@
 //! Sizes and durations as people write them.
 //!
 //! Takes: `"64MiB"`, `"1.5GB"`, `"30s"`, `"500ms"`, or a plain number of bytes. Gives: [`Size`] and
-//! [`Interval`], for configuration files and command lines. Holds: what is read is printed back in the same
+//! [`Interval`] (and of `"5%"` [`Share`]), for configuration files and command lines. Holds: what is read is printed back in the same
 //! words, and an error names the forms that are accepted.
+
+mod share;
+
+pub use share::Share;
 
 use std::fmt;
 use std::str::FromStr;

@@ -16,6 +16,7 @@ use crossbeam_channel::Sender;
 use crate::packet::{DropReason, Peer};
 use crate::sink::capture::pool::{LARGEST, class_for};
 use crate::sink::capture::run::{Bundle, RECORD_ROOM, Run};
+use crate::sink::capture::share::Holder;
 use crate::sink::capture::shared::Shared;
 use crate::sink::{Kept, Sink};
 use crate::spool::Target;
@@ -78,68 +79,94 @@ impl Capture {
         }
     }
 
-    /// The open run of a target, with room for a record of `bytes` bytes.
-    fn run(&mut self, target: &Arc<Target>, bytes: usize) -> Option<&mut Run> {
+    /// The open run of a target, with room for a record of `bytes` bytes. One that is opened is for `peer`'s packets.
+    fn run(
+        &mut self,
+        target: &Arc<Target>,
+        peer: &Peer,
+        bytes: usize,
+    ) -> Result<&mut Run, DropReason> {
         let index = target.id as usize;
         let at_hand = self.runs.get(index).and_then(Option::as_ref);
         if at_hand.is_none_or(|run| !run.buffer.has_room(bytes, 1)) {
-            self.make_room(target, bytes)?;
+            self.make_room(target, peer, bytes)?;
         }
-        self.runs.get_mut(index)?.as_mut()
+        let run = self.runs.get_mut(index).and_then(Option::as_mut);
+        run.ok_or(DropReason::BufferFull)
     }
 
     /// Sees to it that a target has an open run, with room for a record of `bytes` bytes.
-    fn make_room(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
+    fn make_room(
+        &mut self,
+        target: &Arc<Target>,
+        peer: &Peer,
+        bytes: usize,
+    ) -> Result<(), DropReason> {
         let index = target.id as usize;
         if index >= self.runs.len() {
             self.runs.resize_with(index + 1, || None);
             self.hints.resize(index + 1, 0);
         }
         let fits = |run: &Run| run.buffer.has_room(bytes, 1);
-        match self.runs.get(index)?.as_ref().map(fits) {
-            Some(true) => Some(()),
+        match self.runs.get(index).and_then(Option::as_ref).map(fits) {
+            Some(true) => Ok(()),
             Some(false) => self.grow(target, bytes),
-            None => self.open(target, bytes),
+            None => self.open(target, peer, bytes),
         }
     }
 
     /// Opens a run of the size that the last one had, or of the smallest that will do.
-    fn open(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
+    fn open(&mut self, target: &Arc<Target>, peer: &Peer, bytes: usize) -> Result<(), DropReason> {
         let index = target.id as usize;
-        let least = class_for(bytes, 1)?;
+        let least = class_for(bytes, 1).ok_or(DropReason::BufferFull)?;
         let hint = self.hints.get(index).copied().unwrap_or(0).max(least);
         let pool = &self.shared.pool;
-        let buffer = pool.take(hint).or_else(|| pool.take(least))?;
-        *self.runs.get_mut(index)? = Some(Run::new(Arc::clone(target), buffer));
-        self.open.push(target.id);
-        Some(())
+        let holder = match target.is_unclaimed() {
+            true => pool.source(peer.source),
+            false => Holder::session(target.id),
+        };
+        let buffer = pool.take(hint, holder);
+        let buffer = buffer.or_else(|_| pool.take(least, holder))?;
+        if let Some(place) = self.runs.get_mut(index) {
+            *place = Some(Run::new(Arc::clone(target), buffer));
+            self.open.push(target.id);
+        }
+        Ok(())
     }
 
     /// Moves a full run into the next larger buffer; one that is as large as can be is laid aside.
-    fn grow(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
-        let run = self.runs.get_mut(target.id as usize)?.as_mut()?;
+    fn grow(&mut self, target: &Arc<Target>, bytes: usize) -> Result<(), DropReason> {
+        let place = self.runs.get_mut(target.id as usize);
+        let run = place
+            .and_then(Option::as_mut)
+            .ok_or(DropReason::BufferFull)?;
         if run.buffer.class() == LARGEST {
             return self.lay_aside(target, bytes);
         }
         let need = class_for(run.buffer.bytes.len() + bytes, 1).unwrap_or(LARGEST);
         let class = need.max(run.buffer.class() + 1);
-        let larger = Run::new(Arc::clone(target), self.shared.pool.take(class)?);
+        let larger = self.shared.pool.take(class, run.buffer.holder())?;
+        let larger = Run::new(Arc::clone(target), larger);
         let smaller = std::mem::replace(run, larger);
         run.append(&smaller, 0);
         run.sorted = smaller.sorted;
         self.shared.pool.give(smaller.buffer);
         if run.buffer.has_room(bytes, 1) {
-            return Some(());
+            return Ok(());
         }
         self.lay_aside(target, bytes)
     }
 
-    fn lay_aside(&mut self, target: &Arc<Target>, bytes: usize) -> Option<()> {
-        let buffer = self.shared.pool.take(LARGEST)?;
-        let run = self.runs.get_mut(target.id as usize)?.as_mut()?;
+    fn lay_aside(&mut self, target: &Arc<Target>, bytes: usize) -> Result<(), DropReason> {
+        let place = self.runs.get_mut(target.id as usize);
+        let run = place
+            .and_then(Option::as_mut)
+            .ok_or(DropReason::BufferFull)?;
+        let buffer = self.shared.pool.take(LARGEST, run.buffer.holder())?;
         let full = std::mem::replace(run, Run::new(Arc::clone(target), buffer));
         self.full.push(full);
-        run.buffer.has_room(bytes, 1).then_some(())
+        let fits = run.buffer.has_room(bytes, 1);
+        fits.then_some(()).ok_or(DropReason::BufferFull)
     }
 
     /// Sees to it that writers find `peer`.
@@ -234,9 +261,13 @@ impl Sink for Capture {
         let mut rest = packets;
         while let Some(first) = rest.first() {
             let enough = self.chunk.saturating_sub(self.held);
-            let Some(run) = self.run(target, first.frame.len() + RECORD_ROOM) else {
-                self.refused = true;
-                return Err((packets.len() - rest.len(), DropReason::BufferFull));
+            let room = first.frame.len() + RECORD_ROOM;
+            let run = match self.run(target, peer, room) {
+                Ok(run) => run,
+                Err(reason) => {
+                    self.refused = true;
+                    return Err((packets.len() - rest.len(), reason));
+                }
             };
             let is_other = run.peer() != peer.id;
             let pushed = run.push(peer.id, rest, enough);
@@ -277,7 +308,7 @@ mod tests {
     use crate::time::Timestamp;
 
     fn capture(buffer: u64) -> (Capture, Receiver<Bundle>, Arc<Shared>) {
-        let shared = Arc::new(Shared::new(buffer, 1));
+        let shared = Arc::new(Shared::new(buffer, 1, true));
         let (sender, receiver) = unbounded();
         (
             Capture::new(0, Arc::clone(&shared), vec![sender]),

@@ -26,6 +26,7 @@ mod probe;
 mod queue;
 mod run;
 mod series;
+mod share;
 mod shared;
 mod stats;
 mod writer;
@@ -35,7 +36,7 @@ pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
 pub use stats::{Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, start};
+pub use writers::{Error, Report, Setup, Writers, check, start};
 
 #[cfg(test)]
 pub(crate) mod tests;

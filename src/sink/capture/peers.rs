@@ -24,6 +24,7 @@ impl Told {
     fn of(tally: &Tally) -> Self {
         let after = [
             DropReason::BufferFull,
+            DropReason::OverShare,
             DropReason::WriteFailed,
             DropReason::Shutdown,
         ];

@@ -196,13 +196,17 @@ mod tests {
     use crate::sink::Kept;
     use crate::sink::capture::pool::Pool;
     use crate::sink::capture::run::Run;
+    use crate::sink::capture::share::Holder;
     use crate::sink::capture::tests::target;
     use crate::time::Timestamp;
 
     #[test]
     fn a_write_that_stopped_within_a_record_holds_the_records_before_it() {
         let pool = Pool::new(1 << 20);
-        let mut run = Run::new(target(0), pool.take(2).expect("there is room"));
+        let mut run = Run::new(
+            target(0),
+            pool.take(2, Holder::session(0)).expect("there is room"),
+        );
         for (order, (peer, len)) in (0..).zip([(7, 54), (7, 34), (9, 24)]) {
             let kept = Kept {
                 frame: &[0; 60][..len],

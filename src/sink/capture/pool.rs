@@ -1,16 +1,20 @@
 //! The memory budget for packets that wait for the disk, and the buffers that it is spent on.
 //!
-//! Takes: the budget. Gives: [`Buffer`]s of a few fixed sizes, or nothing when the budget is used up.
+//! Takes: the budget. Gives: [`Buffer`]s of a few fixed sizes, or why there is none: the budget is used up, or what is left
+//! of it is for those who hold less ([`Shares`]).
 //! Holds: the memory of all buffers that are out (bytes and marks, by capacity and not by what is in
 //! them) never exceeds the budget; buffers that come back are kept for the next taker, up to an
 //! eighth of the budget, so that a steady flow of packets allocates nothing. The one that came back last is
 //! the first to go out again: while the disk keeps up, few are in circulation and the cache holds them. Number
 //! and locks are touched once per buffer, not per packet.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::{Counter, Gauge};
+use crate::packet::DropReason;
 use crate::sink::capture::run::{MOST_SHARES, Mark, Share};
+use crate::sink::capture::share::{Holder, Shares};
 
 /// Sizes of buffers, by class. A session that sends little holds little.
 const CLASSES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
@@ -30,10 +34,12 @@ pub(super) struct Buffer {
     class: u8,
     most: usize,
     most_marks: usize,
+    /// Whose packets it is for.
+    holder: Holder,
 }
 
 impl Buffer {
-    fn new(class: u8) -> Self {
+    fn new(class: u8, holder: Holder) -> Self {
         let bytes = size(class);
         Self {
             bytes: Vec::with_capacity(bytes),
@@ -42,7 +48,13 @@ impl Buffer {
             class,
             most: bytes,
             most_marks: bytes / BYTES_PER_MARK,
+            holder,
         }
+    }
+
+    /// Whose packets it is for.
+    pub(super) fn holder(&self) -> Holder {
+        self.holder
     }
 
     /// Its class.
@@ -78,6 +90,8 @@ pub(super) fn class_for(bytes: usize, marks: usize) -> Option<u8> {
 #[derive(Debug)]
 pub(super) struct Pool {
     limit: u64,
+    /// Who holds how much; none where nothing runs away, and everybody waits.
+    shares: Option<Shares>,
     used: Gauge,
     high: Gauge,
     /// Buffers that had to be allocated.
@@ -100,8 +114,16 @@ impl Shelf {
 }
 
 impl Pool {
-    /// A pool whose buffers together take at most `limit` bytes.
+    /// A pool whose buffers together take at most `limit` bytes, dealt out fairly when they are short.
     pub(super) fn new(limit: u64) -> Self {
+        Self {
+            shares: Some(Shares::new(limit)),
+            ..Self::unshared(limit)
+        }
+    }
+
+    /// A pool that whoever comes first may use up: for packets that can wait outside.
+    pub(super) fn unshared(limit: u64) -> Self {
         let shelf = |class| {
             // Most of it is for the largest, which cost the most to make anew: a tenth and four times a 160th are an eighth.
             let part = if class == LARGEST { 10 } else { 160 };
@@ -114,6 +136,7 @@ impl Pool {
         };
         Self {
             limit,
+            shares: None,
             used: Gauge::new(),
             high: Gauge::new(),
             made: Counter::new(),
@@ -121,25 +144,49 @@ impl Pool {
         }
     }
 
-    /// An empty buffer of a class; `None` when the budget does not allow it.
-    pub(super) fn take(&self, class: u8) -> Option<Buffer> {
+    /// The holder that an outer source is which no session claims.
+    pub(super) fn source(&self, source: IpAddr) -> Holder {
+        let shares = self.shares.as_ref();
+        shares.map_or(Holder::session(0), |shares| shares.source(source))
+    }
+
+    /// An empty buffer of a class, for packets of `holder`.
+    ///
+    /// # Errors
+    /// The budget does not allow it, or others have a better claim to what is left.
+    pub(super) fn take(&self, class: u8, holder: Holder) -> Result<Buffer, DropReason> {
         let cost = cost(class);
         let used = self.used.add(cost);
-        if used > self.limit {
+        let fair = |shares: &Shares| shares.admits(holder, cost, used - cost);
+        let refusal = match self.shares.as_ref().is_none_or(fair) {
+            true => (used > self.limit).then_some(DropReason::BufferFull),
+            false => Some(DropReason::OverShare),
+        };
+        if let Some(reason) = refusal {
             self.used.sub(cost);
-            return None;
+            return Err(reason);
         }
         self.high.raise(used);
-        let shelved = self.shelves.get(usize::from(class))?.lock().pop();
-        Some(shelved.unwrap_or_else(|| {
-            self.made.add(1);
-            Buffer::new(class)
-        }))
+        if let Some(shares) = &self.shares {
+            shares.add(holder, cost);
+        }
+        let shelf = self.shelves.get(usize::from(class));
+        let shelved = shelf.and_then(|shelf| shelf.lock().pop());
+        Ok(match shelved {
+            Some(buffer) => Buffer { holder, ..buffer },
+            None => {
+                self.made.add(1);
+                Buffer::new(class, holder)
+            }
+        })
     }
 
     /// Takes a buffer back and gives what it counted for to the next taker.
     pub(super) fn give(&self, mut buffer: Buffer) {
         self.used.sub(cost(buffer.class));
+        if let Some(shares) = &self.shares {
+            shares.sub(buffer.holder, cost(buffer.class));
+        }
         buffer.bytes.clear();
         buffer.marks.clear();
         buffer.shares.clear();
@@ -174,7 +221,7 @@ impl Pool {
 
     /// Whether more than three quarters of the budget are out.
     pub(super) fn is_tight(&self) -> bool {
-        self.used() > self.limit / 4 * 3
+        self.used() > Shares::mark(self.limit)
     }
 }
 
@@ -182,12 +229,14 @@ impl Pool {
 mod tests {
     use super::*;
 
+    const ONE: Holder = Holder::session(1);
+
     #[test]
     fn the_budget_is_never_exceeded_and_comes_back() {
         let pool = Pool::new(1 << 20);
-        let taken: Vec<Buffer> = std::iter::from_fn(|| pool.take(LARGEST)).collect();
+        let taken: Vec<Buffer> = std::iter::from_fn(|| pool.take(LARGEST, ONE).ok()).collect();
         assert_eq!(taken.len(), 2, "352 KiB each");
-        let rest: Vec<Buffer> = std::iter::from_fn(|| pool.take(0)).collect();
+        let rest: Vec<Buffer> = std::iter::from_fn(|| pool.take(0, ONE).ok()).collect();
         assert!(pool.used() <= pool.limit() && pool.limit() - pool.used() < cost(0));
         taken.into_iter().chain(rest).for_each(|b| pool.give(b));
         assert_eq!(pool.used(), 0);
@@ -197,11 +246,11 @@ mod tests {
     #[test]
     fn a_buffer_that_came_back_is_used_again_and_empty() {
         let pool = Pool::new(64 << 20);
-        let mut buffer = pool.take(2).expect("there is room");
+        let mut buffer = pool.take(2, ONE).expect("there is room");
         buffer.bytes.extend_from_slice(b"old");
         let place = buffer.bytes.as_ptr();
         pool.give(buffer);
-        let again = pool.take(2).expect("there is room");
+        let again = pool.take(2, ONE).expect("there is room");
         assert_eq!(again.bytes.as_ptr(), place);
         assert!(again.bytes.is_empty());
     }
@@ -213,5 +262,26 @@ mod tests {
         assert_eq!(class_for(100, 17), Some(1));
         assert_eq!(class_for(65_535 + 64, 1), Some(LARGEST));
         assert_eq!(class_for(1 << 30, 1), None);
+    }
+
+    #[test]
+    fn what_is_left_of_a_short_budget_is_for_those_who_hold_less() {
+        let (pool, two) = (Pool::new(4 << 20), Holder::session(2));
+        let mut out: Vec<Buffer> = std::iter::from_fn(|| pool.take(3, ONE).ok()).collect();
+        assert_eq!(pool.take(3, two).err(), Some(DropReason::BufferFull));
+        out.drain(..4).for_each(|buffer| pool.give(buffer));
+        assert_eq!(pool.take(3, ONE).err(), Some(DropReason::OverShare));
+        out.push(pool.take(3, two).expect("its first"));
+        out.into_iter().for_each(|buffer| pool.give(buffer));
+        assert!(pool.take(3, ONE).is_ok(), "no pressure, no shedding");
+    }
+
+    #[test]
+    fn where_nothing_runs_away_nobody_is_over_a_share() {
+        let (pool, two) = (Pool::unshared(4 << 20), Holder::session(2));
+        let mut out: Vec<Buffer> = std::iter::from_fn(|| pool.take(3, ONE).ok()).collect();
+        assert_eq!(pool.take(3, two).err(), Some(DropReason::BufferFull));
+        pool.give(out.remove(0));
+        assert!(pool.take(3, ONE).is_ok());
     }
 }

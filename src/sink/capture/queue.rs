@@ -171,7 +171,8 @@ fn enlarge(last: &mut Pending, run: &Run, pool: &Pool) -> bool {
         return false;
     }
     let class = class_for(bytes * 2, marks * 2);
-    let Some(buffer) = class.and_then(|class| pool.take(class)) else {
+    let holder = last.run.buffer.holder();
+    let Some(Ok(buffer)) = class.map(|class| pool.take(class, holder)) else {
         return false;
     };
     let mut larger = Run::new(last.run.target.clone(), buffer);
@@ -204,12 +205,15 @@ mod tests {
 
     use super::*;
     use crate::sink::Kept;
+    use crate::sink::capture::share::Holder;
     use crate::sink::capture::tests::target;
     use crate::time::Timestamp;
 
+    const ONE: Holder = Holder::session(1);
+
     fn run(pool: &Pool, orders: &[u64]) -> Run {
         let class = class_for(orders.len() * 80, orders.len()).expect("a class");
-        let mut run = Run::new(target(0), pool.take(class).expect("there is room"));
+        let mut run = Run::new(target(0), pool.take(class, ONE).expect("there is room"));
         for &order in orders {
             let kept = Kept {
                 frame: &order.to_be_bytes(),

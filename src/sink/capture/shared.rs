@@ -26,10 +26,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(buffer: u64, workers: usize) -> Self {
+    /// `live` packets run away: short memory is dealt out fairly.
+    pub(super) fn new(buffer: u64, workers: usize, live: bool) -> Self {
         let share = usize::try_from(buffer).unwrap_or(usize::MAX) / (8 * workers.max(1));
         Self {
-            pool: Pool::new(buffer),
+            pool: if live {
+                Pool::new(buffer)
+            } else {
+                Pool::unshared(buffer)
+            },
             peers: Register::default(),
             watermarks: (0..workers).map(|_| CachePadded::default()).collect(),
             chunk: CHUNK.min(share),

@@ -91,17 +91,29 @@ pub struct Writers {
     threads: Vec<Vec<JoinHandle<()>>>,
 }
 
+/// Whether the configuration makes sense and the output can be made and written to; starts nothing.
+///
+/// # Errors
+/// [`Error::Config`] and [`Error::Output`].
+pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
+    let problems = config.check();
+    if !problems.is_empty() {
+        return Err(Error::Config(problems));
+    }
+    probe(&setup.output, 0).map_err(Error::Output)
+}
+
 /// Starts the threads. Each worker gets a [`Capture`], in order.
 ///
 /// # Errors
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
-    let problems = config.check();
-    if !problems.is_empty() {
-        return Err(Error::Config(problems));
-    }
-    probe(&setup.output, 0).map_err(Error::Output)?;
-    let shared = Arc::new(Shared::new(config.buffer.bytes(), setup.workers));
+    check(config, setup)?;
+    let shared = Arc::new(Shared::new(
+        config.buffer.bytes(),
+        setup.workers,
+        setup.live,
+    ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
     let (hook, hook_thread) = start_hook(config, &stats)?;
     let (jobs, closers) = start_closers(&stats, hook.as_ref())?;

@@ -1,0 +1,187 @@
+//! Opening what a pipeline needs, apart from starting it.
+//!
+//! Takes: a configuration, and for a replay the files. Gives: [`Opened`]: sockets and rings are open, the output was made and
+//! written to, the sessions are compiled. Holds: no thread has been started yet, so that whoever wants to give up privileges for all of them can do it
+//! between [`open`] and [`Opened::start`]; a port in use is told before anything is made.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::pipeline::build::{self, Ends, Error, Fed, Outlet, Parts};
+use crate::pipeline::feeds::{self, Choice};
+use crate::pipeline::{Layout, Machine, Pipeline};
+use crate::session::{Keep, Table};
+use crate::sink::capture;
+use crate::source::replay::{Progress, Replay};
+use crate::source::{Facts, Source};
+use crate::units::Size;
+
+/// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
+/// memory, which costs as much as the packets do.
+const REPLAY_BUFFER: Size = Size::mebibytes(32);
+
+/// A pipeline that has all it needs, and no thread yet.
+pub struct Opened {
+    parts: Parts,
+    sources: Vec<Arc<Facts>>,
+    choice: Choice,
+    progress: Option<Arc<Progress>>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let sources = &self.sources;
+        f.debug_struct("Opened").field("sources", sources).finish()
+    }
+}
+
+/// Opens the sensor: sockets first, so that a port in use is told before anything is made.
+///
+/// # Errors
+/// What can't be had: a socket, the output; sessions that do not compile.
+pub fn open(config: &Config, base: &Path) -> Result<Opened, Error> {
+    open_into(config, base, Outlet::Files)
+}
+
+/// As [`open`], and what is kept goes where `outlet` says.
+fn open_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Opened, Error> {
+    let layout = layout(config);
+    let opened = feeds::open(config, &layout)?;
+    let feeds = fed(opened.sources, &layout);
+    let parts = parts(config, base, layout, feeds, outlet.live(true))?;
+    Ok(Opened {
+        parts,
+        sources: opened.facts,
+        choice: opened.choice,
+        progress: None,
+    })
+}
+
+/// Opens a replay of captures of outer packets.
+///
+/// # Errors
+/// As for [`open`]; a file that is no capture.
+pub fn open_replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Opened, Error> {
+    let source = Replay::open(files, config.ports())?;
+    let progress = source.progress();
+    let layout = Layout {
+        receivers: 1,
+        ..layout(config)
+    };
+    let feeds = fed(vec![Box::new(source)], &layout);
+    let mut config = config.clone();
+    config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
+    let parts = parts(&config, base, layout, feeds, Outlet::Files.live(false))?;
+    Ok(Opened {
+        parts,
+        sources: Vec::new(),
+        choice: Choice::default(),
+        progress: Some(progress),
+    })
+}
+
+/// Opens and starts the sensor.
+///
+/// # Errors
+/// As for [`open`] and [`Opened::start`].
+pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
+    open(config, base)?.start()
+}
+
+/// As [`live`], and what is kept goes where `outlet` says.
+///
+/// # Errors
+/// As for [`live`].
+pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
+    open_into(config, base, outlet)?.start()
+}
+
+/// Starts a replay of captures of outer packets. It runs by itself until the files are through.
+///
+/// # Errors
+/// As for [`open_replay`] and [`Opened::start`].
+pub fn replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<Pipeline, Error> {
+    open_replay(config, base, files)?.start()
+}
+
+/// Starts a pipeline over sources that somebody has made, one for each receiver: a measurement. They are waited for as
+/// files are.
+///
+/// # Errors
+/// As for [`live`].
+pub fn over(
+    config: &Config,
+    base: &Path,
+    sources: Vec<Box<dyn Source>>,
+    outlet: Outlet,
+) -> Result<Pipeline, Error> {
+    let layout = Layout {
+        receivers: sources.len(),
+        ..layout(config)
+    };
+    let feeds = fed(sources, &layout);
+    build::start(parts(config, base, layout, feeds, outlet.live(false))?)
+}
+
+impl Opened {
+    /// Starts every thread of it. Nothing here needs a privilege.
+    ///
+    /// # Errors
+    /// A thread that can't be had; an output that can't be written to any more.
+    pub fn start(self) -> Result<Pipeline, Error> {
+        let mut pipeline = build::start(self.parts)?;
+        pipeline.sources = self.sources;
+        pipeline.choice = self.choice;
+        pipeline.progress = self.progress;
+        Ok(pipeline)
+    }
+
+    /// What is known of the sources.
+    pub fn sources(&self) -> &[Arc<Facts>] {
+        &self.sources
+    }
+}
+
+fn layout(config: &Config) -> Layout {
+    let machine = Machine::read(&config.source);
+    Layout::new(config.threads, config.source.kind, &machine)
+}
+
+fn fed(sources: Vec<Box<dyn Source>>, layout: &Layout) -> Vec<Fed> {
+    let feed = |(i, source)| Fed {
+        source,
+        core: layout.receiver_core(i),
+    };
+    sources.into_iter().enumerate().map(feed).collect()
+}
+
+fn parts(
+    config: &Config,
+    base: &Path,
+    layout: Layout,
+    feeds: Vec<Fed>,
+    ends: Ends,
+) -> Result<Parts, Error> {
+    let mut keep = Keep::default();
+    let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
+    let mut writer = config.writer.clone();
+    if writer.writers == 0 {
+        writer.writers = layout.writers;
+    }
+    let setup = capture::Setup {
+        output: config.output.clone(),
+        workers: layout.workers,
+        live: ends.live,
+    };
+    capture::check(&writer, &setup)?;
+    Ok(Parts {
+        ports: config.ports(),
+        layout,
+        feeds,
+        ends,
+        table: Arc::new(Table::new(snapshot, keep)),
+        writer,
+        setup,
+    })
+}

@@ -1,0 +1,227 @@
+//! The way to the scribe.
+//!
+//! Takes: entries. Gives: [`Teller`], which any thread may have a copy of, and [`Receipt`], which says when a line is on
+//! the disk. Holds: telling never waits for the disk; which files still wait for their line is known
+//! before they have their name, so that nobody removes one of them.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use crate::spool::manifest::Entry;
+
+/// How many entries may be on their way to the scribe.
+const WAITING: usize = 4096;
+
+/// What became of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Its line is on the disk.
+    Written,
+    /// There is no manifest: it is turned off.
+    Off,
+    /// The manifest cannot be written now. The line of a file, and of the end, will be written when it can be; another
+    /// entry is forgotten, and has to be told again.
+    Failing,
+    /// Too many wait already, or the program ends: there will be no line.
+    Refused,
+}
+
+/// A file, whatever its name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl From<&Metadata> for FileId {
+    fn from(facts: &Metadata) -> Self {
+        Self {
+            device: facts.dev(),
+            inode: facts.ino(),
+        }
+    }
+}
+
+/// An entry on its way, and who is to be told of it.
+pub struct Letter {
+    pub(super) entry: Entry,
+    /// The file that waits for this line.
+    pub(super) file: Option<FileId>,
+    pub(super) then: Option<Box<dyn FnOnce(Outcome) + Send>>,
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letter")
+            .field("entry", &self.entry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Letter {
+    /// Tells what became of it, once.
+    pub(super) fn answer(&mut self, outcome: Outcome) {
+        if let Some(then) = self.then.take() {
+            then(outcome);
+        }
+    }
+}
+
+/// The files that wait for their line.
+#[derive(Debug, Default)]
+pub(super) struct Expected(Mutex<HashSet<FileId>>);
+
+impl Expected {
+    fn lock(&self) -> MutexGuard<'_, HashSet<FileId>> {
+        // single steps: a panic can't have left it half
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn forget(&self, file: FileId) {
+        self.lock().remove(&file);
+    }
+}
+
+/// Tells the scribe. Cheap to copy.
+#[derive(Clone, Debug)]
+pub struct Teller {
+    /// `None`: there is no manifest.
+    sender: Option<Sender<Letter>>,
+    expected: Arc<Expected>,
+}
+
+impl Teller {
+    /// Where there is no manifest: everything is well at once.
+    pub fn off() -> Self {
+        Self {
+            sender: None,
+            expected: Arc::default(),
+        }
+    }
+
+    /// A teller and the other end.
+    pub(super) fn new() -> (Self, Receiver<Letter>, Arc<Expected>) {
+        let (sender, letters) = bounded(WAITING);
+        let expected = Arc::<Expected>::default();
+        let teller = Self {
+            sender: Some(sender),
+            expected: Arc::clone(&expected),
+        };
+        (teller, letters, expected)
+    }
+
+    /// Whether there is a manifest.
+    pub fn is_on(&self) -> bool {
+        self.sender.is_some()
+    }
+
+    /// Tells the scribe, and gives a receipt.
+    pub fn tell(&self, entry: Entry) -> Receipt {
+        let (answer, outcome) = bounded(1);
+        self.tell_then(entry, None, move |outcome| {
+            // nobody waits any more when the receipt was thrown away
+            let _ = answer.try_send(outcome);
+        });
+        Receipt(outcome)
+    }
+
+    /// Tells the scribe, and has `then` called once: when the line is on the disk, or when it is known that it is not. Then `file`
+    /// is no longer expected once the line is on the disk.
+    pub fn tell_then(
+        &self,
+        entry: Entry,
+        file: Option<FileId>,
+        then: impl FnOnce(Outcome) + Send + 'static,
+    ) {
+        let then: Box<dyn FnOnce(Outcome) + Send> = Box::new(then);
+        let mut letter = Letter {
+            entry,
+            file,
+            then: Some(then),
+        };
+        let Some(sender) = &self.sender else {
+            return letter.answer(Outcome::Off);
+        };
+        if let Err(TrySendError::Full(mut letter) | TrySendError::Disconnected(mut letter)) =
+            sender.try_send(letter)
+        {
+            if let Some(file) = letter.file {
+                self.forget(file);
+            }
+            letter.answer(Outcome::Refused);
+        }
+    }
+
+    /// Takes note of a file that will get a line, before it gets its name.
+    pub fn expect(&self, file: FileId) {
+        if self.is_on() {
+            self.expected.lock().insert(file);
+        }
+    }
+
+    /// A file that was expected will not get a line after all.
+    pub fn forget(&self, file: FileId) {
+        self.expected.forget(file);
+    }
+
+    /// Whether this file still waits for its line: it must not be removed.
+    pub fn is_expected(&self, file: FileId) -> bool {
+        self.expected.lock().contains(&file)
+    }
+}
+
+/// Says what became of an entry.
+#[derive(Debug)]
+pub struct Receipt(Receiver<Outcome>);
+
+impl Receipt {
+    /// Waits for the answer; `None` when there is none in this time.
+    pub fn wait(&self, longest: Duration) -> Option<Outcome> {
+        self.0.recv_timeout(longest).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::manifest::Deleted;
+
+    fn entry() -> Entry {
+        Entry::Deleted(Deleted::default())
+    }
+
+    #[test]
+    fn without_a_manifest_everything_is_well_at_once_and_no_file_is_expected() {
+        let teller = Teller::off();
+        assert_eq!(
+            teller.tell(entry()).wait(Duration::ZERO),
+            Some(Outcome::Off)
+        );
+        let file = FileId {
+            device: 1,
+            inode: 2,
+        };
+        teller.expect(file);
+        assert!(!teller.is_expected(file) && !teller.is_on());
+    }
+
+    #[test]
+    fn telling_never_waits_and_what_is_too_much_is_refused() {
+        let (teller, letters, _) = Teller::new();
+        let receipts: Vec<_> = (0..=WAITING).map(|_| teller.tell(entry())).collect();
+        let (last, first) = receipts.split_last().unwrap();
+        assert_eq!(last.wait(Duration::ZERO), Some(Outcome::Refused));
+        assert!(first.iter().all(|r| r.wait(Duration::ZERO).is_none()));
+        drop(letters);
+        assert_eq!(
+            teller.tell(entry()).wait(Duration::ZERO),
+            Some(Outcome::Refused)
+        );
+    }
+}
