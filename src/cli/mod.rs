@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod failure;
+mod hook_runner;
 mod inspect;
 mod interrupt;
 mod ledger;
@@ -56,6 +57,8 @@ enum Verb {
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
     Reload(reload::Args),
+    #[command(hide = true)]
+    HookRunner(hook_runner::Args),
     /// Print shell completions.
     Completions {
         /// The shell.
@@ -86,6 +89,7 @@ impl Verb {
             Self::Verify(args) => verify::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
+            Self::HookRunner(args) => hook_runner::run(&args),
             Self::Completions { shell } => {
                 clap_complete::generate(
                     shell,

@@ -201,6 +201,13 @@ impl Tally {
         self.received as i64 - ended as i64
     }
 
+    /// Closes a reading that other threads may have counted in meanwhile: what has not ended is lost with its thread.
+    pub fn close(&mut self) {
+        let left = self.in_flight();
+        let lost = &mut self.dropped[DropReason::ThreadLost.index()];
+        *lost = lost.saturating_add_signed(left);
+    }
+
     /// Whether received = written + filtered + dropped.
     pub fn is_closed(&self) -> bool {
         self.in_flight() == 0

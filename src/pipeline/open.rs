@@ -14,7 +14,7 @@ use crate::pipeline::{Layout, Machine, Pipeline, report};
 use crate::session::{Keep, Table};
 use crate::sink::capture::{self, Manifest};
 use crate::source::replay::{Progress, Replay};
-use crate::source::{Facts, Source};
+use crate::source::{Allowed, Facts, Source};
 use crate::units::Size;
 
 /// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
@@ -144,6 +144,13 @@ impl Opened {
         Ok(pipeline)
     }
 
+    /// Has the hook's commands started by a process of its own, which was started before anything was opened.
+    #[must_use]
+    pub fn with_runner(mut self, runner: Option<capture::Runner>) -> Self {
+        self.parts.runner = runner;
+        self
+    }
+
     /// What is known of the sources.
     pub fn sources(&self) -> &[Arc<Facts>] {
         &self.sources
@@ -185,12 +192,15 @@ fn parts(
     capture::check(&writer, &setup)?;
     Ok(Parts {
         ports: config.ports(),
+        allowed: Allowed::new(&config.source.allowed_sources),
         layout,
         feeds,
         ends,
         table: Arc::new(Table::new(snapshot, keep)),
         writer,
         setup,
+        bounds: config.bounds(),
+        runner: None,
         manifest: manifest(config, base, ends, sources)?,
     })
 }

@@ -66,6 +66,16 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The same with every ledger closed, although a thread that is stuck may still be counting.
+    pub(super) fn closed(mut self) -> Self {
+        self.per_session.values_mut().for_each(Tally::close);
+        self.total.close();
+        self
+    }
+}
+
+fn kernel_dropped(pipeline: &Pipeline) -> BTreeMap<&'static str, u64> {
 /// What the kernel has lost before these sources, by place.
 pub(super) fn kernel_dropped(sources: &[Arc<Facts>]) -> BTreeMap<&'static str, u64> {
     let mut all = BTreeMap::new();

@@ -32,10 +32,14 @@ pub enum Cause {
     Interval,
     /// It holds `rotate_packets` packets.
     Packets,
+    /// A write to it had failed, after which zstd compresses no more; it can be written to again.
+    WriteFailed,
     /// Its session was changed or removed by a reload.
     Retired,
     /// The program stops.
     Shutdown,
+    /// An earlier run was ended in the middle of it.
+    Crash,
 }
 
 impl Cause {
@@ -45,8 +49,10 @@ impl Cause {
             Self::Size => "size",
             Self::Interval => "interval",
             Self::Packets => "packets",
+            Self::WriteFailed => "write_failed",
             Self::Retired => "retired",
             Self::Shutdown => "shutdown",
+            Self::Crash => "crash",
         }
     }
 }

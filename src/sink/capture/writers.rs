@@ -4,6 +4,8 @@
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
 //! hook, scribe, and none is waited for past the deadline.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,19 +13,26 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::logging::said;
 use crate::sink::capture::closed::Files;
 use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
-use crate::sink::capture::desk::Desk;
+use crate::sink::capture::desk::{Desk, Means};
 use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
+use crate::sink::capture::keeper::{Keeper, Keeping};
 use crate::sink::capture::probe::probe;
+use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
+use crate::sink::capture::runner::Runner;
 use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
-use crate::sink::capture::stats::Stats;
+use crate::sink::capture::stats::{Place, Stats};
 use crate::sink::capture::writer::{Manner, Writer};
+use crate::spool::lock::{self, OutputLock};
+use crate::spool::{self, Ours};
 use crate::spool;
+use crate::spool::retain::Bounds;
 use crate::spool::manifest::{Entry, Stopped, Teller};
 use crate::time;
 
@@ -62,6 +71,9 @@ pub enum Error {
     /// The output folder cannot be written to.
     #[error("the output folder cannot be used: {0}")]
     Output(#[source] spool::Error),
+    /// It belongs to somebody else.
+    #[error("the output folder cannot be used: {0}")]
+    Lock(#[from] lock::Error),
     /// A thread could not be started.
     #[error(
         "cannot start a thread for capture files: {0}; check the limits on processes (ulimit -u)"
@@ -91,6 +103,10 @@ pub struct Writers {
     retired: Vec<Sender<u32>>,
     /// In the order in which they end.
     threads: Vec<Vec<JoinHandle<()>>>,
+    /// The output is ours until the last of them has ended.
+    _lock: Option<OutputLock>,
+    /// Ends when nobody publishes any more.
+    keeper: Option<JoinHandle<()>>,
     manifest: Teller,
     scribe: Option<JoinHandle<()>>,
 }
@@ -112,16 +128,24 @@ pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
 /// # Errors
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
-    start_with(config, setup, None)
+    start_in(config, setup, None)
 }
 
-/// As [`start`], with a manifest in the output folder.
+/// As [`start`], in an output of which the caller has the lock: what earlier runs left there is recovered too.
 ///
 /// # Errors
 /// As for [`start`].
-pub fn start_with(
+pub fn start_in(
     config: &Config,
     setup: &Setup,
+    lock: Option<OutputLock>,
+    start_with(config, setup, None)
+
+/// As [`start`]; the hook's commands are started by `runner`, where there is one, and else by this process.
+pub fn start_with(
+    runner: Option<Runner>,
+
+/// As [`start`], with a manifest in the output folder.
     manifest: Option<Manifest>,
 ) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
@@ -131,6 +155,8 @@ pub fn start_with(
         setup.live,
     ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
+    let (hook, hook_thread) = start_hook(config, &stats, runner)?;
+    let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
     let (hook, hook_thread) = start_hook(config, &stats)?;
     let (teller, scribe) = start_scribe(manifest, &setup.output, &stats)?;
     let (jobs, closers) = start_closers(&Announcer {
@@ -144,12 +170,19 @@ pub fn start_with(
         setup,
         shared,
         stats,
+        ours: Ours::default(),
         jobs,
         captures: Vec::new(),
         retired: Vec::new(),
     };
     let writers = (0..config.writer_count()).map(|number| starting.writer(number));
     let writers = writers.collect::<Result<Vec<_>, _>>()?;
+    let rescue = match lock.is_some() && setup.live {
+        true => vec![starting.rescue(hook)?],
+        false => Vec::new(),
+    };
+    let threads = vec![writers, closers, rescue, hook_thread];
+    Ok(starting.finish(threads, lock))
     let threads = vec![writers, closers, hook_thread];
     Ok(starting.finish(threads, teller, scribe))
 }
@@ -159,6 +192,7 @@ struct Starting<'a> {
     setup: &'a Setup,
     shared: Arc<Shared>,
     stats: Arc<Stats>,
+    ours: Ours,
     jobs: Vec<Sender<Job>>,
     captures: Vec<Sender<Bundle>>,
     retired: Vec<Sender<u32>>,
@@ -176,10 +210,17 @@ impl Starting<'_> {
         let manner = self.manner(number);
         let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
         stats.beat(number, time::monotonic());
-        let (jobs, io) = (self.jobs.clone(), self.config.io);
-        let desk = Desk::new(number, shared, stats, jobs, manner.ordered, io);
+        let means = Means {
+            io: self.config.io,
+            ours: self.ours.clone(),
+            encoders: manner.files,
+        };
+        let jobs = self.jobs.clone();
+        let desk = Desk::new(number, shared, stats, jobs, manner.ordered, means);
         let writer = Writer::new(manner, bundles, retired, desk);
-        spawn(format!("writer-{number}"), move || writer.run())
+        let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
+        let body = move || watched(number, &shared, &stats, || writer.run());
+        spawn(format!("writer-{number}"), body)
     }
 
     fn manner(&self, number: usize) -> Manner {
@@ -199,9 +240,20 @@ impl Starting<'_> {
         }
     }
 
+    fn rescue(&self, hook: Option<HookQueue>) -> Result<JoinHandle<()>, Error> {
+        let rescue = Rescue {
+            output: self.setup.output.clone(),
+            ours: self.ours.clone(),
+            stats: Arc::clone(&self.stats),
+            hook,
+        };
+        spawn("recover".to_owned(), move || rescue.run())
+    }
+
     fn finish(
         self,
         threads: Vec<Vec<JoinHandle<()>>>,
+        lock: Option<OutputLock>,
         manifest: Teller,
         scribe: Option<JoinHandle<()>>,
     ) -> (Vec<Capture>, Writers) {
@@ -217,6 +269,8 @@ impl Starting<'_> {
             stats: self.stats,
             retired: self.retired,
             threads,
+            _lock: lock,
+            keeper: None,
             manifest,
             scribe,
         };
@@ -226,12 +280,16 @@ impl Starting<'_> {
 
 type HookThread = (Option<HookQueue>, Vec<JoinHandle<()>>);
 
-fn start_hook(config: &Config, stats: &Arc<Stats>) -> Result<HookThread, Error> {
+fn start_hook(
+    config: &Config,
+    stats: &Arc<Stats>,
+    runner: Option<Runner>,
+) -> Result<HookThread, Error> {
     let Some(command) = config.on_close.clone() else {
         return Ok((None, Vec::new()));
     };
     let timeout = config.hook_timeout.duration();
-    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats));
+    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats), runner);
     let thread = spawn("hook".to_owned(), move || hook.run())?;
     Ok((Some(queue), vec![thread]))
 }
@@ -270,6 +328,22 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
         .map_err(Error::Spawn)
 }
 
+/// Does what writer number `number` does. If it panics, that is told at once and stays a trouble, what comes for it counts as lost with
+/// its thread, and the panic goes on.
+fn watched(number: usize, shared: &Shared, stats: &Stats, run: impl FnOnce()) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else {
+        return;
+    };
+    shared.lose_writer();
+    let reason = format!(
+        "writer {number} has stopped: it panicked: {}; restart the sensor, and please report this",
+        said(&*panic)
+    );
+    tracing::error!("{reason}");
+    stats.trouble(Place::Writer(number), reason);
+    resume_unwind(panic);
+}
+
 /// `wanted`, or what the process' limit on open files leaves for it.
 fn allowed_files(wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -304,6 +378,24 @@ impl Writers {
         Arc::clone(&self.stats)
     }
 
+    /// Starts the thread that looks after the space on the disk, within `bounds`.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`] when there is no thread for it.
+    pub fn keep(&mut self, output: PathBuf, bounds: Bounds, keeping: Keeping) -> Result<(), Error> {
+        let (tell, told) = unbounded();
+        self.stats.set_bounds(bounds);
+        self.stats.tell_keeper(Some(tell));
+        let keeper = Keeper::new(output, Arc::clone(&self.stats), told, keeping);
+        self.keeper = Some(spawn("keeper".to_owned(), move || keeper.run())?);
+        Ok(())
+    }
+
+    /// Other bounds, from the next look on.
+    pub fn bound(&self, bounds: Bounds) {
+        self.stats.set_bounds(bounds);
+    }
+
     /// No more packets are expected for the target with this id, as after a reload: once what waits
     /// is written, its file is closed. Should a packet come all the same, it gets a new file.
     pub fn retire(&self, target: u32) {
@@ -333,6 +425,8 @@ impl Writers {
         for thread in self.threads.into_iter().flatten() {
             stuck.extend(join(thread, end));
         }
+        self.stats.tell_keeper(None);
+        stuck.extend(self.keeper.and_then(|thread| join(thread, end)));
         let stopped = Entry::Stopped(Box::new(last(&stuck)));
         self.manifest.tell_then(stopped, None, |_| {});
         stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, end)));
