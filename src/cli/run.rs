@@ -85,8 +85,6 @@ pub(super) fn failed(error: &daemon::Error) -> Failure {
         daemon::Error::Pipeline(P::Listen(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_))
         | daemon::Error::Control(_)
         | daemon::Error::Sandbox(_) => failure::UNAVAILABLE,
-        daemon::Error::Pipeline(P::Sessions(_)) => failure::CONFIG,
-        | daemon::Error::Control(_) => failure::UNAVAILABLE,
         daemon::Error::Pipeline(P::Sessions(_) | P::Manifest(_)) => failure::CONFIG,
         daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,

@@ -12,10 +12,9 @@ use crate::receiver::{self, Way};
 use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::source::{Source, packet, udp, xdp};
-use crate::spool::retain::Bounds;
 use crate::source::{Allowed, Source, packet, udp, xdp};
 use crate::spool::manifest::KeyError;
+use crate::spool::retain::Bounds;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -121,14 +120,17 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         manifest,
         ..
     } = parts;
-    let (captures, mut writers) = capture::start(&parts.writer, &parts.setup)?;
+    let extras = capture::Extras {
+        lock: None,
+        runner: parts.runner,
+        manifest,
+    };
+    let (captures, mut writers) = capture::start_with(&parts.writer, &parts.setup, extras)?;
     writers.keep(
         parts.setup.output,
         parts.bounds,
         capture::Keeping::default(),
     )?;
-    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, parts.runner)?;
-    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, manifest)?;
     let shared = Arc::new(receiver::Shared::default());
     shared.allowed.store(Arc::new(allowed));
     let joints = Joints {
