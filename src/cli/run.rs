@@ -10,7 +10,9 @@ use crate::cli::options::Loaded;
 use crate::config::Config;
 use crate::daemon;
 use crate::pipeline;
+use crate::sink::capture;
 use crate::source::Kind;
+use crate::spool::lock;
 
 /// Run the sensor. Without a configuration it listens on port 4789 and keeps every VNI in ./captures.
 #[derive(Debug, clap::Args)]
@@ -86,6 +88,9 @@ pub(super) fn failed(error: &daemon::Error) -> Failure {
         | daemon::Error::Control(_)
         | daemon::Error::Sandbox(_) => failure::UNAVAILABLE,
         daemon::Error::Pipeline(P::Sessions(_) | P::Manifest(_)) => failure::CONFIG,
+        daemon::Error::Pipeline(P::Output(capture::Error::Lock(lock::Error::Held { .. }))) => {
+            failure::TEMPORARY
+        }
         daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
         daemon::Error::Pipeline(P::Thread { .. })

@@ -13,6 +13,7 @@ use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::{Allowed, Source, packet, udp, xdp};
+use crate::spool::lock::OutputLock;
 use crate::spool::manifest::KeyError;
 use crate::spool::retain::Bounds;
 use crate::sys::affinity;
@@ -107,6 +108,8 @@ pub(super) struct Parts {
     pub(super) bounds: Bounds,
     pub(super) runner: Option<capture::Runner>,
     pub(super) manifest: Option<capture::Manifest>,
+    /// Of the output, unless it is for measuring only.
+    pub(super) lock: Option<OutputLock>,
 }
 
 /// Starts every thread.
@@ -121,7 +124,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         ..
     } = parts;
     let extras = capture::Extras {
-        lock: None,
+        lock: parts.lock,
         runner: parts.runner,
         manifest,
     };

@@ -105,7 +105,7 @@ mod tests {
         ) {
             let mark = |nanos| {
                 let start = Timestamp::from_nanos(nanos);
-                let name = Name::new("out".as_ref(), "vni-7", start, (Format::Pcapng, Compression::None), number);
+                let name = Name::new("out".as_ref(), "vni-7", start, (Format::Pcapng, Compression::Zstd), number);
                 let path = name.published();
                 Mark::of("vni-7", &path.file_name().unwrap().to_string_lossy()).unwrap()
             };
