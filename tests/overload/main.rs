@@ -9,7 +9,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod floods;
-mod outside;
 mod reserve;
 #[path = "../sink_capture/rig.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
