@@ -130,7 +130,7 @@ fn what_is_not_ours_is_left_alone() {
     let out = folder.path().join("out");
     let goes = leave(&out, "web", 1, 500, HOUR * 9);
     let stays = [
-        leave(&out, "web/deeper", 1, 500, HOUR * 9),
+        leave(&out.join("web"), "deeper", 1, 500, HOUR * 9),
         leave(&out, "other", 1, 500, HOUR * 9),
         leave(elsewhere.path(), "far", 1, 500, HOUR * 9),
         out.join("web/notes.pcap"),

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod recv;
 pub mod ring;
 pub mod send;
+pub mod signal;
 pub mod sockopt;
 pub mod usage;
 pub mod xsk;

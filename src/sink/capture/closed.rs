@@ -32,6 +32,8 @@ pub enum Cause {
     Packets,
     /// Its session was changed or removed by a reload.
     Retired,
+    /// It took no more: an I/O error, or the process' limit on file sizes.
+    Failed,
     /// The program stops.
     Shutdown,
 }
@@ -44,6 +46,7 @@ impl Cause {
             Self::Interval => "interval",
             Self::Packets => "packets",
             Self::Retired => "retired",
+            Self::Failed => "failed",
             Self::Shutdown => "shutdown",
         }
     }

@@ -377,6 +377,10 @@ impl Desk {
             Err(short) => self.fail_to_write(series, short.error),
         }
         self.plan.clear();
+        if std::mem::take(&mut series.is_hopeless) {
+            series.retry_at = time::monotonic().plus(RETRY_AFTER);
+            self.seal(series, Cause::Failed);
+        }
         self.keep_going(series);
     }
 
@@ -385,6 +389,7 @@ impl Desk {
             return;
         };
         let path = current.partial.path().clone();
+        series.is_hopeless = series::is_hopeless(&source);
         self.fail(series, &Error::Write { path, source });
     }
 
