@@ -149,12 +149,16 @@ impl World {
 
     /// The same through another program, such as one that sets limits.
     pub fn sensor_through(&self, words: &[&str], config: &str) -> Sensor {
+        // the control socket lives elsewhere: the disk is for captures
+        self.sensor_with(words, &format!("[control]\nsocket = 'off'\n{config}"))
+    }
+
+    /// The same with nothing else in its configuration.
+    pub fn sensor_with(&self, words: &[&str], config: &str) -> Sensor {
         let mut words = words.iter().copied().chain([PROGRAM]);
         let mut command = self.command(words.next().unwrap());
         command.args(words);
-        // the control socket lives elsewhere: the disk is for captures
-        let config = format!("[control]\nsocket = 'off'\n{config}");
-        Sensor::start_with(command, self.folder.path(), &config, &[])
+        Sensor::start_with(command, self.folder.path(), config, &[])
     }
 
     /// Files with whole packets, each as told; all that was written is in files.
