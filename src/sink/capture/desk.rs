@@ -378,7 +378,6 @@ impl Desk {
         }
         self.plan.clear();
         if std::mem::take(&mut series.is_hopeless) {
-            series.retry_at = time::monotonic().plus(RETRY_AFTER);
             self.seal(series, Cause::Failed);
         }
         self.keep_going(series);
