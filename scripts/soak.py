@@ -78,7 +78,7 @@ vni = "4-8"
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seconds", type=int, default=int(os.environ.get("SECONDS_TO_RUN", "3600")))
+    parser.add_argument("--seconds", type=int, default=3600)
     parser.add_argument("--every", type=float, default=60.0, help="seconds between two lines")
     parser.add_argument("--rate", type=int, default=5000, help="packets a second")
     parser.add_argument("--binary", default="target/release/mirrortap")
@@ -245,7 +245,7 @@ class Soak:
 
     def tell_trend(self):
         half = self.rss[len(self.rss) // 2 :]
-        if len(half) < 2:
+        if len(half) < 2 or self.args.seconds < 300:
             return
         (t0, first), (t1, last) = half[0], half[-1]
         hours = max(t1 - t0, 1) / 3600
