@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use crate::QUICK;
 use crate::common;
-use crate::disk_support::{
-    World, leave, number, send, wait_settled, wait_sick, wait_until, wait_well,
-};
+use crate::disk_support::{World, deliver, leave, number, wait_sick, wait_until, wait_well};
 
 /// Has an ext4 file system refuse everything with EIO from now on, as after a disk that is gone (EXT4_IOC_SHUTDOWN).
 fn shut_down(world: &World) {
@@ -21,19 +19,16 @@ fn a_disk_with_io_errors_is_told_and_the_run_ends_with_a_closed_ledger() {
         return;
     };
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 1_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 1_000);
     wait_until("published files", || {
         number(&sensor, &["files", "closed"]) >= 3
     });
     let published = common::files_with_hidden(&world.output(""));
     shut_down(&world);
-    send(sensor.udp, "1", 500);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 500);
     let reason = wait_sick(&sensor, "error");
     assert!(reason.contains("dmesg"), "{reason}");
-    send(sensor.udp, "1", 500);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 500);
     assert!(number(&sensor, &["ledger", "dropped", "write_failed"]) > 0);
     let ledger = sensor.stop();
     assert!(ledger.dropped("write_failed") > 0, "{}", ledger.0);
@@ -51,22 +46,18 @@ fn a_file_with_an_io_error_is_given_up_and_the_next_one_works_on_a_disk_that_is_
         return;
     };
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 200);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 200);
     shut_down(&world);
-    send(sensor.udp, "1", 300);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 300);
     wait_sick(&sensor, "error");
     // another disk in its place
     world.sh("umount -l out && mount -t tmpfs -o size=16m tmpfs out");
     wait_well(&sensor);
     wait_until("new files", || {
-        send(sensor.udp, "1", 100);
-        wait_settled(&sensor);
+        deliver(&sensor, "1", 100);
         world.output("vni-1").exists()
     });
-    send(sensor.udp, "1", 600);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 600);
     let ledger = sensor.stop();
     let there = common::files(&world.output(""));
     assert!(there.len() > 1, "{}", ledger.0);
@@ -79,17 +70,14 @@ fn an_output_that_turns_read_only_is_told_and_works_again_when_it_is_writable() 
         return;
     };
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 100);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 100);
     world.sh("mount --bind out out && mount -o remount,bind,ro out");
     let reason = wait_sick(&sensor, "mount the file system for writing");
     assert!(reason.contains("out"), "{reason}");
-    send(sensor.udp, "1", 1_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 1_000);
     world.sh("umount out");
     wait_well(&sensor);
-    send(sensor.udp, "1", 300);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 300);
     let ledger = sensor.stop();
     assert!(ledger.dropped("write_failed") > 0, "{}", ledger.0);
     world.check(&ledger);
@@ -102,11 +90,9 @@ fn a_file_system_that_aborts_to_read_only_costs_counted_packets_and_no_end() {
         return;
     };
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 500);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 500);
     world.try_sh("mount -o remount,abort out");
-    send(sensor.udp, "1", 1_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 1_000);
     wait_sick(&sensor, "out");
     let ledger = sensor.stop();
     assert!(ledger.dropped("write_failed") > 0, "{}", ledger.0);
@@ -118,16 +104,13 @@ fn a_file_system_that_is_unmounted_under_the_sensor_does_not_stop_it() {
         return;
     };
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 300);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 300);
     world.sh("umount -l out");
     wait_until("files in the folder below", || {
-        send(sensor.udp, "1", 200);
-        wait_settled(&sensor);
+        deliver(&sensor, "1", 200);
         world.output("vni-1").exists()
     });
-    send(sensor.udp, "1", 600);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 600);
     wait_well(&sensor);
     sensor.stop();
     let there = common::files(&world.output(""));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::QUICK;
 use crate::common::{self, PROGRAM, Sensor};
-use crate::disk_support::{check, leave, number, send, wait_settled, wait_until, wait_well};
+use crate::disk_support::{check, deliver, leave, number, send, wait_until, wait_well};
 
 /// A sensor whose wall clock can be set; everything else of it is real.
 struct Faked {
@@ -76,12 +76,10 @@ fn a_clock_set_forward_by_a_year_deletes_nothing_for_its_age() {
     wait_until("the file to be seen", || {
         number(&faked.sensor, &["retention", "kept_files"]) == 1
     });
-    send(faked.sensor.udp, "1", 300);
-    wait_settled(&faked.sensor);
+    deliver(&faked.sensor, "1", 300);
     faked.set("+31536000");
     faked.logged("the clock was set forward");
-    send(faked.sensor.udp, "1", 600);
-    wait_settled(&faked.sensor);
+    deliver(&faked.sensor, "1", 600);
     wait_well(&faked.sensor);
     let ledger = faked.sensor.stop();
     assert!(file.exists(), "an hour's grace");
@@ -103,8 +101,7 @@ fn a_clock_set_back_by_a_day_and_forward_again_costs_no_packet() {
     for offset in ["-86400", "+0", "+86400", "-7200", "+0"] {
         send(faked.sensor.udp, "1", 200);
         faked.set(offset);
-        send(faked.sensor.udp, "1", 200);
-        wait_settled(&faked.sensor);
+        deliver(&faked.sensor, "1", 200);
     }
     wait_well(&faked.sensor);
     let ledger = faked.sensor.stop();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::QUICK;
 use crate::common::{self, Sensor};
-use crate::disk_support::{check, leave, number, send, wait_settled, wait_until, wait_well};
+use crate::disk_support::{check, deliver, leave, number, wait_until, wait_well};
 
 #[test]
 fn ten_thousand_files_of_earlier_runs_hold_up_no_packet_and_are_brought_within_the_bound() {
@@ -26,8 +26,7 @@ fn ten_thousand_files_of_earlier_runs_hold_up_no_packet_and_are_brought_within_t
     // two million bytes are there
     let config = format!("[control]\nsocket = 'off'\n{QUICK}\n[retention]\nmax_size = '1MiB'");
     let sensor = Sensor::start(folder.path(), &config, &[]);
-    send(sensor.udp, "1", 200);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 200);
     assert_eq!(
         number(&sensor, &["ledger", "written"]),
         number(&sensor, &["ledger", "received"])
@@ -56,8 +55,7 @@ fn retention_goes_on_while_a_hook_hangs() {
     let hook = "on_close = ['/bin/sh', '-c', 'exec sleep 300']\nhook_timeout = '300s'";
     let config = "shutdown_timeout = '3s'\n[control]\nsocket = 'off'\n[capture]\nrotate_size = '64KiB'\n[retention]\nmax_size = '512KiB'\n[writer]\nflush_interval = '50ms'\n";
     let sensor = Sensor::start(folder.path(), &format!("{config}{hook}"), &[]);
-    send(sensor.udp, "1", 3_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 3_000);
     wait_until("files to go", || {
         number(&sensor, &["retention", "deleted_files", "size"]) >= 20
     });

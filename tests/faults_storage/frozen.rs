@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use crate::QUICK;
 use crate::common::{self, Ledger};
-use crate::disk_support::{PATIENCE, World, number, send, wait_settled, wait_until};
+use crate::disk_support::{PATIENCE, World, arrived, deliver, send, wait_ended, wait_until};
 
 /// A file system that takes nothing as long as this lives; a minute or two at most, whatever becomes of this process.
 struct Frozen(Child);
@@ -43,17 +43,14 @@ fn a_disk_that_stands_still_for_a_while_costs_nothing() {
         return;
     };
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 200);
-    wait_settled(&sensor);
-    let before = number(&sensor, &["ledger", "received"]);
+    deliver(&sensor, "1", 200);
+    let before = arrived(&sensor);
     let frozen = Frozen::new(&world);
     // two seconds and more at this rate
     send(sensor.udp, "1", 16_000);
-    wait_until("packets to arrive", || {
-        number(&sensor, &["ledger", "received"]) > before
-    });
+    wait_until("packets to arrive", || arrived(&sensor) > before);
     drop(frozen);
-    wait_settled(&sensor);
+    wait_ended(&sensor, before + 16_000);
     let ledger = sensor.stop();
     assert_eq!(ledger.sum("dropped"), 0, "{}", ledger.0);
     assert_eq!(ledger.number("written"), ledger.number("received"));
@@ -68,8 +65,7 @@ fn a_disk_that_stands_still_at_the_stop_does_not_hold_up_the_ledger() {
     };
     let config = format!("shutdown_timeout = '2s'\n{QUICK}");
     let mut sensor = world.sensor_with(&[], &config);
-    send(sensor.udp, "1", 500);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 500);
     let frozen = Frozen::new(&world);
     send(sensor.udp, "1", 2_000);
     sensor.signal("TERM");

@@ -4,23 +4,20 @@ use std::fs;
 
 use crate::QUICK;
 use crate::common::{self, Ledger, Sensor};
-use crate::disk_support::{World, number, send, wait_settled, wait_sick, wait_well};
+use crate::disk_support::{World, deliver, number, wait_sick, wait_well};
 
 /// Fills the disk with packets, makes room, and goes on; gives the ledger.
 fn fill_and_go_on(world: &World, config: &str, words: &str) -> Ledger {
     fs::write(world.output("ballast"), vec![0; 1 << 20]).unwrap();
     let sensor = world.sensor(config);
-    send(sensor.udp, "1", 200);
-    wait_settled(&sensor);
-    send(sensor.udp, "1", 6_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 200);
+    deliver(&sensor, "1", 6_000);
     let reason = wait_sick(&sensor, words);
     assert!(reason.contains("free some space"), "{reason}");
     let before = written(&sensor);
     fs::remove_file(world.output("ballast")).unwrap();
     wait_well(&sensor);
-    send(sensor.udp, "1", 300);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 300);
     assert!(written(&sensor) > before, "there is room again");
     let ledger = sensor.stop();
     assert!(ledger.dropped("write_failed") > 0, "{}", ledger.0);
@@ -83,14 +80,12 @@ fn a_quota_that_is_used_up_is_told_and_writing_resumes_when_it_is_raised() {
     };
     world.sh("btrfs quota enable out && btrfs qgroup limit 3M out");
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 6_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 6_000);
     wait_sick(&sensor, "free some space");
     world.sh("btrfs qgroup limit none out");
     wait_well(&sensor);
     let before = written(&sensor);
-    send(sensor.udp, "1", 300);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 300);
     assert!(written(&sensor) > before);
     let ledger = sensor.stop();
     assert!(ledger.dropped("write_failed") > 0, "{}", ledger.0);
@@ -103,17 +98,14 @@ fn a_file_that_cannot_get_its_name_for_want_of_inodes_gets_it_when_there_are_som
         return;
     };
     let sensor = world.sensor(QUICK);
-    send(sensor.udp, "1", 100);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 100);
     // as many as there are
     world.try_sh("for i in $(seq 60); do : > out/filler-$i; done 2>/dev/null");
-    send(sensor.udp, "1", 1_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 1_000);
     wait_sick(&sensor, "free some space");
     world.sh("rm out/filler-*");
     wait_well(&sensor);
-    send(sensor.udp, "1", 300);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 300);
     let ledger = sensor.stop();
     world.check(&ledger);
     common::files(&world.output(""));

@@ -5,29 +5,24 @@ use std::path::{Path, PathBuf};
 
 use crate::QUICK;
 use crate::common::{self, Ledger, Sensor};
-use crate::disk_support::{
-    World, check, number, send, wait_settled, wait_sick, wait_until, wait_well,
-};
+use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
 
 fn plain() -> (tempfile::TempDir, PathBuf, Sensor) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let config = format!("[control]\nsocket = 'off'\n{QUICK}");
     let sensor = Sensor::start(folder.path(), &config, &[]);
-    send(sensor.udp, "1", 100);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 100);
     (folder, out, sensor)
 }
 
 /// Sends until a file is there that was begun after the fault; stops, and checks that what is there is whole.
 fn goes_on(sensor: Sensor, out: &Path) -> Ledger {
     wait_until("a new file", || {
-        send(sensor.udp, "1", 50);
-        wait_settled(&sensor);
+        deliver(&sensor, "1", 50);
         hidden(out).is_some()
     });
-    send(sensor.udp, "1", 50);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 50);
     wait_well(&sensor);
     let ledger = sensor.stop();
     let there = common::files(out);
@@ -46,7 +41,8 @@ fn hidden(out: &Path) -> Option<PathBuf> {
 #[test]
 fn an_output_folder_that_is_removed_is_made_again() {
     let (_folder, out, sensor) = plain();
-    fs::remove_dir_all(&out).unwrap();
+    // the probe may write into it meanwhile
+    wait_until("its removal", || fs::remove_dir_all(&out).is_ok());
     let ledger = goes_on(sensor, &out);
     assert_eq!(ledger.dropped("write_failed"), 0, "{}", ledger.0);
 }
@@ -81,8 +77,7 @@ fn a_session_folder_replaced_by_a_file_is_told_and_works_again_when_the_file_is_
     fs::remove_dir_all(out.join("vni-1")).unwrap();
     fs::write(out.join("vni-1"), "in the way").unwrap();
     wait_until("a failed write", || {
-        send(sensor.udp, "1", 20);
-        wait_settled(&sensor);
+        deliver(&sensor, "1", 20);
         number(&sensor, &["ledger", "dropped", "write_failed"]) > 0
     });
     wait_sick(&sensor, "vni-1");
@@ -94,8 +89,11 @@ fn a_session_folder_replaced_by_a_file_is_told_and_works_again_when_the_file_is_
 #[test]
 fn an_output_folder_replaced_by_a_file_is_told_and_works_again_when_the_file_is_gone() {
     let (_folder, out, sensor) = plain();
-    fs::remove_dir_all(&out).unwrap();
-    fs::write(&out, "in the way").unwrap();
+    // the probe may make the folder anew in between
+    wait_until("a file in the way", || {
+        let _ = fs::remove_dir_all(&out);
+        fs::write(&out, "in the way").is_ok()
+    });
     let reason = wait_sick(&sensor, "plain file");
     assert!(reason.contains("out"), "{reason}");
     fs::remove_file(&out).unwrap();
@@ -114,16 +112,13 @@ fn a_folder_without_permission_is_told_and_works_again_with_it() {
         "--clear-groups",
     ];
     let sensor = world.sensor_through(&nobody, QUICK);
-    send(sensor.udp, "1", 100);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 100);
     world.sh("chmod 0555 out out/vni-1");
     wait_sick(&sensor, "write access");
-    send(sensor.udp, "1", 1_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 1_000);
     world.sh("chmod 0755 out out/vni-1");
     wait_well(&sensor);
-    send(sensor.udp, "1", 300);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 300);
     let ledger = sensor.stop();
     assert!(ledger.dropped("write_failed") > 0, "{}", ledger.0);
     world.check(&ledger);
@@ -138,8 +133,7 @@ fn a_session_folder_that_is_a_link_is_written_to_and_never_cleared() {
     std::os::unix::fs::symlink(far.path(), out.join("vni-1")).unwrap();
     let config = format!("[control]\nsocket = 'off'\n{QUICK}\n[retention]\nmax_size = '256KiB'");
     let mut sensor = Sensor::start(folder.path(), &config, &[]);
-    send(sensor.udp, "1", 1_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 1_000);
     wait_until("the link to be told", || {
         sensor.log().iter().any(|l| l.contains("symbolic link"))
     });

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::QUICK;
 use crate::common::{self, PROGRAM, Sensor};
-use crate::disk_support::{check, number, send, wait_settled, wait_until, wait_well};
+use crate::disk_support::{check, deliver, number, send, wait_until, wait_well};
 
 fn limited(limit: &str, config: &str) -> (tempfile::TempDir, Sensor) {
     let folder = tempfile::tempdir().unwrap();
@@ -20,14 +20,12 @@ fn limited(limit: &str, config: &str) -> (tempfile::TempDir, Sensor) {
 fn a_limit_on_file_sizes_ends_files_and_not_the_sensor() {
     let (folder, sensor) = limited("--fsize=1048576", "[writer]\nflush_interval = '50ms'");
     for _ in 0..6 {
-        send(sensor.udp, "1", 500);
-        wait_settled(&sensor);
+        deliver(&sensor, "1", 500);
     }
     wait_until("a second file", || {
         number(&sensor, &["files", "closed"]) >= 1
     });
-    send(sensor.udp, "1", 100);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 100);
     wait_well(&sensor);
     let ledger = sensor.stop();
     check(&ledger, &Path::to_owned);
@@ -40,8 +38,7 @@ fn a_limit_on_file_sizes_ends_files_and_not_the_sensor() {
 fn few_descriptors_are_shared_by_many_sessions() {
     let (folder, sensor) = limited("--nofile=96:96", QUICK);
     for _ in 0..3 {
-        send(sensor.udp, "1-200", 2_000);
-        wait_settled(&sensor);
+        deliver(&sensor, "1-200", 2_000);
     }
     wait_well(&sensor);
     let ledger = sensor.stop();
@@ -60,8 +57,7 @@ fn a_ledger_that_nobody_reads_does_not_make_the_run_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let mut sensor = Sensor::start(folder.path(), QUICK, &[]);
     drop(sensor.child.stdout.take());
-    send(sensor.udp, "1", 500);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 500);
     sensor.signal("TERM");
     let mut status = None;
     wait_until("the end", || {
