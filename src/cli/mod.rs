@@ -25,6 +25,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
 
+use crate::sys::signal;
+
 /// Receives AWS VPC Traffic Mirroring, takes the VXLAN wrapping off, and writes capture files.
 #[derive(Debug, Parser)]
 #[command(
@@ -73,6 +75,8 @@ enum Verb {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // where that is not possible, the limit ends the program, as it does others
+    let _ = signal::survive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -36,6 +36,8 @@ pub enum Cause {
     WriteFailed,
     /// Its session was changed or removed by a reload.
     Retired,
+    /// It took no more: an I/O error, or the process' limit on file sizes.
+    Failed,
     /// The program stops.
     Shutdown,
     /// An earlier run was ended in the middle of it.
@@ -51,6 +53,7 @@ impl Cause {
             Self::Packets => "packets",
             Self::WriteFailed => "write_failed",
             Self::Retired => "retired",
+            Self::Failed => "failed",
             Self::Shutdown => "shutdown",
             Self::Crash => "crash",
         }
