@@ -24,7 +24,6 @@ use crate::pipeline::{self, Report};
 use crate::sandbox::Enforced;
 use crate::sink::capture;
 use crate::source::Kind;
-use crate::sys::signals;
 use crate::{control, logging, sandbox};
 
 /// Why the daemon did not start.
@@ -99,9 +98,6 @@ pub fn runner(config: &Config) -> Result<Option<capture::Runner>, Error> {
     let command = config.writer.on_close.as_deref();
     let runner = command.map(capture::Runner::start).transpose();
     let runner = runner.map_err(Error::Runner)?;
-    if let Err(error) = signals::ignore_file_size() {
-        tracing::warn!(%error, "A file beyond the limit on the size of files (ulimit -f) will end the program.");
-    }
     Ok(runner)
 }
 

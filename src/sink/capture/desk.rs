@@ -401,9 +401,8 @@ impl Desk {
             Ok(()) => self.go_on(series),
             Err(short) => self.fail_to_write(series, short.error),
         }
-        self.plan.clear();
         if std::mem::take(&mut series.is_hopeless) {
-            self.seal(series, Cause::Failed);
+            self.seal(series, Cause::WriteFailed);
         }
         self.keep_going(series);
     }
