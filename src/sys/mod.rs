@@ -30,3 +30,6 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
         Ok(result)
     }
 }
+
+#[cfg(test)]
+mod tests;
