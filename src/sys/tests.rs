@@ -97,87 +97,38 @@ fn is_whole(enforced: &sandbox::Enforced) -> bool {
 type Attempt = (&'static str, Long, [Long; 6]);
 
 /// Starting something, or becoming something.
+#[rustfmt::skip]
 fn attempts_on_processes(parent: Long, text: Long) -> Vec<Attempt> {
     let fork = libc::SIGCHLD as Long;
     vec![
         ("execve", libc::SYS_execve, [text, 0, 0, 0, 0, 0]),
-        (
-            "execveat",
-            libc::SYS_execveat,
-            [libc::AT_FDCWD as Long, text, 0, 0, 0, 0],
-        ),
+        ("execveat", libc::SYS_execveat, [libc::AT_FDCWD as Long, text, 0, 0, 0, 0]),
         ("clone, to fork", libc::SYS_clone, [fork, 0, 0, 0, 0, 0]),
-        (
-            "clone, into a namespace",
-            libc::SYS_clone,
-            [fork | libc::CLONE_NEWUSER as Long, 0, 0, 0, 0, 0],
-        ),
-        (
-            "ptrace",
-            libc::SYS_ptrace,
-            [libc::PTRACE_ATTACH as Long, parent, 0, 0, 0, 0],
-        ),
+        ("clone, into a namespace", libc::SYS_clone, [fork | libc::CLONE_NEWUSER as Long, 0, 0, 0, 0, 0]),
+        ("ptrace", libc::SYS_ptrace, [libc::PTRACE_ATTACH as Long, parent, 0, 0, 0, 0]),
         ("kill", libc::SYS_kill, [parent, 0, 0, 0, 0, 0]),
         ("tkill", libc::SYS_tkill, [parent, 0, 0, 0, 0, 0]),
         ("tgkill", libc::SYS_tgkill, [parent, parent, 0, 0, 0, 0]),
         ("pidfd_open", libc::SYS_pidfd_open, [parent, 0, 0, 0, 0, 0]),
-        (
-            "process_vm_readv",
-            libc::SYS_process_vm_readv,
-            [parent, 0, 0, 0, 0, 0],
-        ),
-        (
-            "process_vm_writev",
-            libc::SYS_process_vm_writev,
-            [parent, 0, 0, 0, 0, 0],
-        ),
+        ("process_vm_readv", libc::SYS_process_vm_readv, [parent, 0, 0, 0, 0, 0]),
+        ("process_vm_writev", libc::SYS_process_vm_writev, [parent, 0, 0, 0, 0, 0]),
         ("setuid", libc::SYS_setuid, [0; 6]),
         ("setresgid", libc::SYS_setresgid, [0; 6]),
-        (
-            "unshare",
-            libc::SYS_unshare,
-            [libc::CLONE_NEWUSER as Long, 0, 0, 0, 0, 0],
-        ),
+        ("unshare", libc::SYS_unshare, [libc::CLONE_NEWUSER as Long, 0, 0, 0, 0, 0]),
         ("setns", libc::SYS_setns, [0; 6]),
         ("personality", libc::SYS_personality, [0; 6]),
-        (
-            "prctl, to be dumpable",
-            libc::SYS_prctl,
-            [libc::PR_SET_DUMPABLE as Long, 1, 0, 0, 0, 0],
-        ),
-        (
-            "prlimit64, to raise",
-            libc::SYS_prlimit64,
-            [0, 7, text, 0, 0, 0],
-        ),
+        ("prctl, to be dumpable", libc::SYS_prctl, [libc::PR_SET_DUMPABLE as Long, 1, 0, 0, 0, 0]),
+        ("prlimit64, to raise", libc::SYS_prlimit64, [0, 7, text, 0, 0, 0]),
         ("setpriority", libc::SYS_setpriority, [0; 6]),
         ("seccomp", libc::SYS_seccomp, [0; 6]),
-        (
-            "memfd_create",
-            libc::SYS_memfd_create,
-            [text, 0, 0, 0, 0, 0],
-        ),
-        (
-            "mmap, to run it",
-            libc::SYS_mmap,
-            [
-                0,
-                4096,
-                libc::PROT_EXEC as Long,
-                (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as Long,
-                -1,
-                0,
-            ],
-        ),
-        (
-            "mprotect, to run it",
-            libc::SYS_mprotect,
-            [0, 4096, libc::PROT_EXEC as Long, 0, 0, 0],
-        ),
+        ("memfd_create", libc::SYS_memfd_create, [text, 0, 0, 0, 0, 0]),
+        ("mmap, to run it", libc::SYS_mmap, [0, 4096, libc::PROT_EXEC as Long, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as Long, -1, 0]),
+        ("mprotect, to run it", libc::SYS_mprotect, [0, 4096, libc::PROT_EXEC as Long, 0, 0, 0]),
     ]
 }
 
 /// The machine and its kernel.
+#[rustfmt::skip]
 fn attempts_on_the_machine(text: Long) -> Vec<Attempt> {
     vec![
         ("mount", libc::SYS_mount, [text, text, text, 0, 0, 0]),
@@ -187,11 +138,7 @@ fn attempts_on_the_machine(text: Long) -> Vec<Attempt> {
         ("keyctl", libc::SYS_keyctl, [0; 6]),
         ("add_key", libc::SYS_add_key, [text, text, 0, 0, 0, 0]),
         ("bpf, to make a map", libc::SYS_bpf, [0; 6]),
-        (
-            "io_uring_setup",
-            libc::SYS_io_uring_setup,
-            [8, 0, 0, 0, 0, 0],
-        ),
+        ("io_uring_setup", libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]),
         ("userfaultfd", libc::SYS_userfaultfd, [0; 6]),
         ("perf_event_open", libc::SYS_perf_event_open, [0; 6]),
         ("init_module", libc::SYS_init_module, [0; 6]),
@@ -199,51 +146,28 @@ fn attempts_on_the_machine(text: Long) -> Vec<Attempt> {
         ("sethostname", libc::SYS_sethostname, [text, 1, 0, 0, 0, 0]),
         ("swapoff", libc::SYS_swapoff, [text, 0, 0, 0, 0, 0]),
         ("syslog", libc::SYS_syslog, [3, 0, 0, 0, 0, 0]),
-        (
-            "ioctl, to type on the terminal",
-            libc::SYS_ioctl,
-            [0, libc::TIOCSTI as Long, text, 0, 0, 0],
-        ),
+        ("ioctl, to type on the terminal", libc::SYS_ioctl, [0, libc::TIOCSTI as Long, text, 0, 0, 0]),
     ]
 }
 
 /// Files by ways that Landlock does not judge.
+#[rustfmt::skip]
 fn attempts_on_files(text: Long, open: Long) -> Vec<Attempt> {
     let here = libc::AT_FDCWD as Long;
     vec![
         ("fchmod", libc::SYS_fchmod, [open, 0o777, 0, 0, 0, 0]),
-        (
-            "fchmodat",
-            libc::SYS_fchmodat,
-            [here, text, 0o4777, 0, 0, 0],
-        ),
+        ("fchmodat", libc::SYS_fchmodat, [here, text, 0o4777, 0, 0, 0]),
         ("fchown", libc::SYS_fchown, [open, 0, 0, 0, 0, 0]),
         ("fchownat", libc::SYS_fchownat, [here, text, 0, 0, 0, 0]),
         ("utimensat", libc::SYS_utimensat, [here, text, 0, 0, 0, 0]),
         ("setxattr", libc::SYS_setxattr, [text, text, text, 0, 0, 0]),
         ("truncate", libc::SYS_truncate, [text, 0, 0, 0, 0, 0]),
-        (
-            "symlinkat",
-            libc::SYS_symlinkat,
-            [text, here, text, 0, 0, 0],
-        ),
+        ("symlinkat", libc::SYS_symlinkat, [text, here, text, 0, 0, 0]),
         ("mknodat", libc::SYS_mknodat, [here, text, 0o666, 0, 0, 0]),
-        (
-            "open_by_handle_at",
-            libc::SYS_open_by_handle_at,
-            [open, 0, 0, 0, 0, 0],
-        ),
-        (
-            "name_to_handle_at",
-            libc::SYS_name_to_handle_at,
-            [here, text, 0, 0, 0, 0],
-        ),
+        ("open_by_handle_at", libc::SYS_open_by_handle_at, [open, 0, 0, 0, 0, 0]),
+        ("name_to_handle_at", libc::SYS_name_to_handle_at, [here, text, 0, 0, 0, 0]),
         ("chdir", libc::SYS_chdir, [text, 0, 0, 0, 0, 0]),
-        (
-            "fcntl, to have signals sent",
-            libc::SYS_fcntl,
-            [open, libc::F_SETOWN as Long, 1, 0, 0, 0],
-        ),
+        ("fcntl, to have signals sent", libc::SYS_fcntl, [open, libc::F_SETOWN as Long, 1, 0, 0, 0]),
     ]
 }
 
@@ -276,6 +200,7 @@ fn nothing_can_be_started_taken_over_or_changed_from_inside() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn nobody_can_be_spoken_to_from_inside() {
     let place = Place::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -292,28 +217,12 @@ fn nobody_can_be_spoken_to_from_inside() {
         let open = Long::from(libc::MSG_FASTOPEN);
         let mut attempts: Vec<Attempt> = vec![
             ("connect", libc::SYS_connect, [tcp, to, len, 0, 0, 0]),
-            (
-                "connect, a datagram socket",
-                libc::SYS_connect,
-                [udp, to, len, 0, 0, 0],
-            ),
+            ("connect, a datagram socket", libc::SYS_connect, [udp, to, len, 0, 0, 0]),
             ("bind", libc::SYS_bind, [tcp, to, len, 0, 0, 0]),
             ("listen", libc::SYS_listen, [tcp, 1, 0, 0, 0, 0]),
-            (
-                "sendto with an address",
-                libc::SYS_sendto,
-                [udp, to, 1, 0, to, len],
-            ),
-            (
-                "sendto, opening a connection",
-                libc::SYS_sendto,
-                [tcp, to, 1, open, to, len],
-            ),
-            (
-                "sendto, opening one to nobody",
-                libc::SYS_sendto,
-                [tcp, to, 1, open, 0, 0],
-            ),
+            ("sendto with an address", libc::SYS_sendto, [udp, to, 1, 0, to, len]),
+            ("sendto, opening a connection", libc::SYS_sendto, [tcp, to, 1, open, to, len]),
+            ("sendto, opening one to nobody", libc::SYS_sendto, [tcp, to, 1, open, 0, 0]),
             ("sendmsg", libc::SYS_sendmsg, [udp, message, 0, 0, 0, 0]),
             ("sendmmsg", libc::SYS_sendmmsg, [udp, message, 1, 0, 0, 0]),
         ];
