@@ -16,6 +16,7 @@ mod reload;
 mod replay;
 mod run;
 mod send;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Verb {
     Check(check::Args),
     /// Look into a capture file: sessions, VNIs, flows, sizes, gaps.
     Inspect(inspect::Args),
+    /// Check the capture files of an output folder against its manifest.
+    Verify(verify::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
@@ -83,6 +86,7 @@ impl Verb {
             Self::Send(args) => send::run(args),
             Self::Check(args) => check::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Verify(args) => verify::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::HookRunner(args) => hook_runner::run(&args),

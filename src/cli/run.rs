@@ -86,6 +86,8 @@ pub(super) fn failed(error: &daemon::Error) -> Failure {
         | daemon::Error::Control(_)
         | daemon::Error::Sandbox(_) => failure::UNAVAILABLE,
         daemon::Error::Pipeline(P::Sessions(_)) => failure::CONFIG,
+        | daemon::Error::Control(_) => failure::UNAVAILABLE,
+        daemon::Error::Pipeline(P::Sessions(_) | P::Manifest(_)) => failure::CONFIG,
         daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
         daemon::Error::Pipeline(P::Thread { .. })

@@ -16,6 +16,8 @@ use crate::logging::Limited;
 use crate::pipeline::{self, Opened, Pipeline, Report};
 use crate::sandbox::{Enforced, Mode, Part};
 use crate::source::Kind;
+use crate::pipeline::{self, Pipeline, Report};
+use crate::source::{self, Kind};
 use crate::time::{self, Monotonic};
 
 /// What the command line changes of the configuration; applied again at every reload.
@@ -162,11 +164,14 @@ impl Sensor {
         self.overrides.apply(&mut new);
         let mut state = self.state();
         let waiting = needs_restart(&state.0, &new);
-        // sessions only: everything else keeps the values that its threads were started with
+        // sessions and retention only: everything else keeps the values that its threads were started with
+        // sessions and who may send: everything else keeps the values that its threads were started with
         let mut taken = state.0.clone();
         taken.session.clone_from(&new.session);
         taken.unknown = new.unknown;
         taken.capture = new.capture;
+        taken.retention = new.retention;
+        taken.source.allowed_sources = new.source.allowed_sources;
         let generation = self
             .pipeline
             .reload(&taken, &base(Some(file)))
@@ -236,11 +241,17 @@ impl Sensor {
 
 /// The sections that differ and that only a restart changes.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    // who may send is taken with the sessions
+    let source = source::Config {
+        allowed_sources: new.source.allowed_sources.clone(),
+        ..old.source.clone()
+    };
     let differ = BTreeMap::from([
         ("output", old.output != new.output),
-        ("source", old.source != new.source),
+        ("source", source != new.source),
         ("threads", old.threads != new.threads),
         ("writer", old.writer != new.writer),
+        ("manifest", old.manifest != new.manifest),
         ("control", old.control != new.control),
         ("sandbox", old.sandbox != new.sandbox),
         ("log", old.log != new.log),

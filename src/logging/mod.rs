@@ -4,6 +4,8 @@
 //! packet; standard output stays free for what a verb prints.
 
 use std::io::{self, IsTerminal, Write};
+use std::any::Any;
+use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -91,6 +93,11 @@ impl Write for Stderr {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+/// What a panic said.
+pub fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(owned).unwrap_or("no message")
 }
 
 /// Lets one warning of a kind through in an interval, and counts the others.

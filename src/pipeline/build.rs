@@ -13,6 +13,9 @@ use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::{Source, packet, udp, xdp};
+use crate::spool::retain::Bounds;
+use crate::source::{Allowed, Source, packet, udp, xdp};
+use crate::spool::manifest::KeyError;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -37,6 +40,9 @@ pub enum Error {
     /// The output.
     #[error(transparent)]
     Output(#[from] capture::Error),
+    /// The key of the manifest.
+    #[error(transparent)]
+    Manifest(#[from] KeyError),
     /// A capture to be replayed.
     #[error(transparent)]
     Replay(#[from] crate::capfile::Error),
@@ -92,26 +98,39 @@ pub(super) struct Fed {
 /// What is known before a thread is started.
 pub(super) struct Parts {
     pub(super) ports: Ports,
+    pub(super) allowed: Allowed,
     pub(super) layout: Layout,
     pub(super) feeds: Vec<Fed>,
     pub(super) ends: Ends,
     pub(super) table: Arc<Table>,
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
+    pub(super) bounds: Bounds,
     pub(super) runner: Option<capture::Runner>,
+    pub(super) manifest: Option<capture::Manifest>,
 }
 
 /// Starts every thread.
 pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
     let Parts {
+        allowed,
         layout,
         feeds,
         table,
         ends,
+        manifest,
         ..
     } = parts;
+    let (captures, mut writers) = capture::start(&parts.writer, &parts.setup)?;
+    writers.keep(
+        parts.setup.output,
+        parts.bounds,
+        capture::Keeping::default(),
+    )?;
     let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, parts.runner)?;
+    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, manifest)?;
     let shared = Arc::new(receiver::Shared::default());
+    shared.allowed.store(Arc::new(allowed));
     let joints = Joints {
         table: &table,
         layout: &layout,

@@ -15,6 +15,7 @@ use crate::sink::capture::peers::{Peers, Slots, Told};
 use crate::sink::capture::plan::Plan;
 use crate::sink::capture::queue::{Queue, Stretch};
 use crate::sink::capture::run::Run;
+use crate::sink::capture::weights::Weights;
 use crate::spool::{Name, Partial, Settings, Target};
 use crate::time::{Monotonic, Timestamp};
 
@@ -133,7 +134,7 @@ impl Current {
             worker,
             format: target.settings.format,
             packets: self.packets,
-            bytes: self.partial.len(),
+            bytes: self.partial.stored(),
             first: self.first,
             last: self.last,
             vnis,
@@ -141,6 +142,7 @@ impl Current {
             peers: self.slots.len(),
             cause,
             recovered: false,
+            sha256: None,
         }
     }
 }
@@ -152,6 +154,8 @@ pub(super) struct Series {
     pub(super) worker: Option<u16>,
     pub(super) queue: Queue,
     pub(super) current: Option<Current>,
+    /// What was told to be in it, for the sum of unpublished bytes.
+    pub(super) weighed: u64,
     /// Number of the last file.
     pub(super) seq: u32,
     /// Highest order that was written.
@@ -180,6 +184,7 @@ impl Series {
             worker,
             queue: Queue::default(),
             current: None,
+            weighed: 0,
             seq: 0,
             highest: 0,
             deadline: None,
@@ -211,6 +216,25 @@ impl Series {
         }
     }
 
+    /// Tells what the file being written has grown to.
+    pub(super) fn weigh(&mut self, weights: &Weights) {
+        let (name, partial) = (&self.target.name, self.current.as_ref().map(|c| &c.partial));
+        if let Some(partial) = partial.filter(|_| self.weighed == 0) {
+            weights.born(name, partial.path());
+        }
+        let bytes = partial.map_or(0, Partial::len);
+        weights.grow(name, self.weighed, bytes);
+        self.weighed = bytes;
+    }
+
+    /// The same of a file that is finished: it weighs until it is told.
+    pub(super) fn let_go(&mut self, finished: &Current, weights: &Weights) {
+        let (name, bytes) = (&self.target.name, finished.partial.len());
+        weights.grow(name, self.weighed, bytes);
+        weights.sealed(name, finished.partial.path(), bytes);
+        self.weighed = 0;
+    }
+
     /// Where its files go.
     pub(super) fn directory(&self) -> &Path {
         &self.target.settings.directory
@@ -224,7 +248,8 @@ impl Series {
             Some(worker) => format!("{}-w{worker}", self.target.name),
             None => self.target.name.to_string(),
         };
-        Name::new(&settings.directory, &name, start, settings.format, seq)
+        let kind = (settings.format, settings.compression);
+        Name::new(&settings.directory, &name, start, kind, seq)
     }
 
     /// What a file begins with.

@@ -13,10 +13,22 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::metrics::{Counter, Gauge};
 use crate::spool::manifest::Entry;
 
 /// How many entries may be on their way to the scribe.
 const WAITING: usize = 4096;
+
+/// What the scribe has done.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Lines written.
+    pub lines: Counter,
+    /// Lines that wait because the manifest cannot be written.
+    pub waiting: Gauge,
+    /// Published files without a line: too many waited, or they could not be read in time.
+    pub unlisted: Counter,
+}
 
 /// What became of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +76,22 @@ impl fmt::Debug for Letter {
     }
 }
 
+impl Drop for Letter {
+    fn drop(&mut self) {
+        self.answer(Outcome::Refused);
+    }
+}
+
 impl Letter {
+    /// One whose answer nobody waits for.
+    pub(super) fn to_nobody(entry: Entry) -> Self {
+        Self {
+            entry,
+            file: None,
+            then: None,
+        }
+    }
+
     /// Tells what became of it, once.
     pub(super) fn answer(&mut self, outcome: Outcome) {
         if let Some(then) = self.then.take() {
@@ -86,6 +113,10 @@ impl Expected {
     pub(super) fn forget(&self, file: FileId) {
         self.lock().remove(&file);
     }
+
+    pub(super) fn has(&self, file: FileId) -> bool {
+        self.lock().contains(&file)
+    }
 }
 
 /// Tells the scribe. Cheap to copy.
@@ -94,6 +125,7 @@ pub struct Teller {
     /// `None`: there is no manifest.
     sender: Option<Sender<Letter>>,
     expected: Arc<Expected>,
+    counters: Arc<Counters>,
 }
 
 impl Teller {
@@ -102,18 +134,24 @@ impl Teller {
         Self {
             sender: None,
             expected: Arc::default(),
+            counters: Arc::default(),
         }
     }
 
     /// A teller and the other end.
     pub(super) fn new() -> (Self, Receiver<Letter>, Arc<Expected>) {
         let (sender, letters) = bounded(WAITING);
-        let expected = Arc::<Expected>::default();
         let teller = Self {
             sender: Some(sender),
-            expected: Arc::clone(&expected),
+            ..Self::off()
         };
+        let expected = Arc::clone(&teller.expected);
         (teller, letters, expected)
+    }
+
+    /// What the scribe has done.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// Whether there is a manifest.
@@ -170,9 +208,15 @@ impl Teller {
         self.expected.forget(file);
     }
 
+    /// A published file will not get a line in this run; the next one looks for it.
+    pub fn leave_out(&self, file: FileId) {
+        self.expected.forget(file);
+        self.counters.unlisted.add(1);
+    }
+
     /// Whether this file still waits for its line: it must not be removed.
     pub fn is_expected(&self, file: FileId) -> bool {
-        self.expected.lock().contains(&file)
+        self.expected.has(file)
     }
 }
 
