@@ -12,9 +12,8 @@ use crate::receiver::{self, Way};
 use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::source::{Source, packet, udp, xdp};
 use crate::spool::retain::Bounds;
-use crate::source::{Allowed, Source, packet, udp, xdp};
+use crate::source::{Allowed, Source, packet, passed, udp, xdp};
 use crate::spool::manifest::KeyError;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
@@ -25,6 +24,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] udp::Error),
+    /// Sockets that the service manager has passed.
+    #[error(transparent)]
+    Passed(#[from] passed::Error),
     /// A packet ring.
     #[error(transparent)]
     Packet(#[from] packet::Error),
@@ -106,6 +108,7 @@ pub(super) struct Parts {
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
     pub(super) bounds: Bounds,
+    pub(super) lock: Option<OutputLock>,
     pub(super) runner: Option<capture::Runner>,
     pub(super) manifest: Option<capture::Manifest>,
 }
@@ -118,17 +121,15 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         feeds,
         table,
         ends,
-        manifest,
         ..
     } = parts;
-    let (captures, mut writers) = capture::start(&parts.writer, &parts.setup)?;
-    writers.keep(
-        parts.setup.output,
-        parts.bounds,
-        capture::Keeping::default(),
-    )?;
-    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, parts.runner)?;
-    let (captures, writers) = capture::start_with(&parts.writer, &parts.setup, manifest)?;
+    let beside = capture::Beside {
+        lock: parts.lock,
+        runner: parts.runner,
+        manifest: parts.manifest,
+    };
+    let (captures, mut writers) = capture::start_with(&parts.writer, &parts.setup, beside)?;
+    writers.keep(parts.setup.output, parts.bounds)?;
     let shared = Arc::new(receiver::Shared::default());
     shared.allowed.store(Arc::new(allowed));
     let joints = Joints {

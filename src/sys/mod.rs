@@ -11,6 +11,7 @@ pub mod folder;
 pub mod interface;
 pub mod leap;
 pub mod lease;
+pub mod passed;
 pub mod privileges;
 pub mod recv;
 pub mod ring;
