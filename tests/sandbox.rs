@@ -95,21 +95,40 @@ fn every_thread_is_inside_and_status_and_metrics_say_so() {
     assert_eq!(status["sandbox"]["mode"], "on");
     let parts = status["sandbox"]["parts"].as_object().unwrap();
     assert_eq!(parts.len(), 5);
-    assert!(parts.values().all(|stands| stands == true), "{parts:?}: this kernel has all of them");
+    assert!(
+        parts.values().all(|stands| stands == true),
+        "{parts:?}: this kernel has all of them"
+    );
     let (_, metrics) = sensor.get("/metrics").unwrap();
-    assert!(metrics.contains("mirrortap_sandbox_enforced{part=\"files\"} 1"), "{metrics}");
-    assert!(sensor.log().iter().any(|l| l.contains("The sandbox is closed.")));
+    assert!(
+        metrics.contains("mirrortap_sandbox_enforced{part=\"files\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        sensor
+            .log()
+            .iter()
+            .any(|l| l.contains("The sandbox is closed."))
+    );
     sensor.stop();
 }
 
 #[test]
 fn it_can_be_left_open_by_configuration_and_by_command() {
-    for (config, more) in [("[sandbox]\nmode = \"off\"", &[][..]), ("", &["--no-sandbox"][..])] {
+    for (config, more) in [
+        ("[sandbox]\nmode = \"off\"", &[][..]),
+        ("", &["--no-sandbox"][..]),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let mut sensor = Sensor::start(folder.path(), config, more);
         assert_eq!(of_threads(sensor.child.id(), "Seccomp"), just("0"));
         assert_eq!(sensor.status()["sandbox"]["mode"], "off");
-        assert!(sensor.log().iter().any(|l| l.contains("The sandbox is off")));
+        assert!(
+            sensor
+                .log()
+                .iter()
+                .any(|l| l.contains("The sandbox is off"))
+        );
         sensor.stop();
     }
 }
@@ -118,7 +137,9 @@ fn it_can_be_left_open_by_configuration_and_by_command() {
 fn capture_rotation_flushes_and_reloads_go_on_inside() {
     let folder = tempfile::tempdir().unwrap();
     let config = |name: &str| {
-        format!("[capture]\nrotate_packets = 10\n[[session]]\nname = \"{name}\"\nvni = 7\nfilter = {{ expression = \"ether proto 0x88b5 and not port http\" }}\n")
+        format!(
+            "[capture]\nrotate_packets = 10\n[[session]]\nname = \"{name}\"\nvni = 7\nfilter = {{ expression = \"ether proto 0x88b5 and not port http\" }}\n"
+        )
     };
     let sensor = Sensor::start(folder.path(), &config("first"), &[]);
     send(sensor.udp, 7, 100);
@@ -129,29 +150,53 @@ fn capture_rotation_flushes_and_reloads_go_on_inside() {
     fs::rename(&new, folder.path().join("mirrortap.toml")).unwrap();
     let socket = folder.path().join("out/.control.sock");
     let reload = common::mirrortap(&["reload", "--socket", socket.to_str().unwrap()]);
-    assert!(reload.status.success(), "{}", String::from_utf8_lossy(&reload.stderr));
+    assert!(
+        reload.status.success(),
+        "{}",
+        String::from_utf8_lossy(&reload.stderr)
+    );
     send(sensor.udp, 7, 100);
     wait_until("the others", || written(&sensor) == 200);
     let ledger = sensor.stop();
-    assert_eq!((ledger.number("written"), ledger.dropped("write_failed")), (200, 0));
+    assert_eq!(
+        (ledger.number("written"), ledger.dropped("write_failed")),
+        (200, 0)
+    );
     let files = common::files(&folder.path().join("out"));
-    let of = |name: &str| files.iter().filter(|f| common::stem(f).starts_with(name)).count();
+    let of = |name: &str| {
+        files
+            .iter()
+            .filter(|f| common::stem(f).starts_with(name))
+            .count()
+    };
     assert_eq!((of("first"), of("second")), (10, 10), "{files:?}");
     assert!(!socket.exists(), "the socket was removed");
 }
 
 #[test]
 fn a_filter_file_elsewhere_may_be_replaced_and_one_that_was_not_named_is_refused() {
-    let (folder, elsewhere, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (folder, elsewhere, other) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
     let filters = r#"{"TrafficMirrorFilters":[{"TrafficMirrorFilterId":"tmf-1","IngressFilterRules":[],"EgressFilterRules":[]}]}"#;
-    let config = |file: &Path| format!("[[session]]\nname = \"a\"\nvni = 7\nfilter = {{ file = \"{}\" }}\n", file.display());
+    let config = |file: &Path| {
+        format!(
+            "[[session]]\nname = \"a\"\nvni = 7\nfilter = {{ file = \"{}\" }}\n",
+            file.display()
+        )
+    };
     let file = elsewhere.path().join("filters.json");
     fs::write(&file, filters).unwrap();
     let sensor = Sensor::start(folder.path(), &config(&file), &[]);
     let socket = folder.path().join("out/.control.sock");
     let reload = || {
         let out = common::mirrortap(&["reload", "--socket", socket.to_str().unwrap()]);
-        (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
+        (
+            out.status.success(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
     };
     fs::write(elsewhere.path().join("new"), filters).unwrap();
     fs::rename(elsewhere.path().join("new"), &file).unwrap();
@@ -170,8 +215,13 @@ fn a_filter_file_elsewhere_may_be_replaced_and_one_that_was_not_named_is_refused
 fn the_hook_is_run_outside_and_its_process_ends_with_the_sensor() {
     let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mark = outside.path().join("mark");
-    let script = format!("grep -e NoNewPrivs -e Seccomp: /proc/self/status > {0}.new && mv {0}.new {0}", mark.display());
-    let config = format!("[writer]\non_close = [\"sh\", \"-c\", \"{script}\"]\n[capture]\nrotate_packets = 1\n");
+    let script = format!(
+        "grep -e NoNewPrivs -e Seccomp: /proc/self/status > {0}.new && mv {0}.new {0}",
+        mark.display()
+    );
+    let config = format!(
+        "[writer]\non_close = [\"sh\", \"-c\", \"{script}\"]\n[capture]\nrotate_packets = 1\n"
+    );
     let sensor = Sensor::start(folder.path(), &config, &[]);
     send(sensor.udp, 7, 2);
     wait_until("the hook's mark", || mark.exists());
@@ -181,14 +231,18 @@ fn the_hook_is_run_outside_and_its_process_ends_with_the_sensor() {
     let runner = children(sensor.child.id());
     assert_eq!(runner.len(), 1);
     sensor.signal("KILL");
-    wait_until("the end of the hook's process", || !Path::new(&format!("/proc/{}", runner[0])).exists());
+    wait_until("the end of the hook's process", || {
+        !Path::new(&format!("/proc/{}", runner[0])).exists()
+    });
 }
 
 /// The processes that a process has started.
 fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = fs::read_to_string(path).unwrap();
-    text.split_whitespace().map(|p| p.parse().unwrap()).collect()
+    text.split_whitespace()
+        .map(|p| p.parse().unwrap())
+        .collect()
 }
 
 #[test]
@@ -196,9 +250,16 @@ fn an_output_that_is_removed_and_made_again_is_written_to_where_its_folder_was_n
     let folder = tempfile::tempdir().unwrap();
     let holds = folder.path().join("holds");
     fs::create_dir(&holds).unwrap();
-    let config = format!("[sandbox]\nwrite = [\"{}\"]\n[capture]\nrotate_packets = 1\n", holds.display());
+    let config = format!(
+        "[sandbox]\nwrite = [\"{}\"]\n[capture]\nrotate_packets = 1\n",
+        holds.display()
+    );
     let output = holds.join("captures");
-    let sensor = Sensor::start(folder.path(), &config, &["--output", output.to_str().unwrap()]);
+    let sensor = Sensor::start(
+        folder.path(),
+        &config,
+        &["--output", output.to_str().unwrap()],
+    );
     send(sensor.udp, 7, 1);
     wait_until("a packet", || written(&sensor) == 1);
     fs::remove_dir_all(&output).unwrap();
@@ -216,12 +277,25 @@ fn an_output_that_is_removed_and_made_again_is_written_to_where_its_folder_was_n
 #[test]
 fn on_a_kernel_without_landlock_the_sensor_runs_and_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
-    let mut sensor = without(&[libc::SYS_landlock_create_ruleset], || Sensor::start(folder.path(), "", &[]));
+    let mut sensor = without(&[libc::SYS_landlock_create_ruleset], || {
+        Sensor::start(folder.path(), "", &[])
+    });
     let parts = sensor.status()["sandbox"]["parts"].clone();
-    for (part, stands) in [("privileges", true), ("files", false), ("network", false), ("signals", false), ("calls", true)] {
+    for (part, stands) in [
+        ("privileges", true),
+        ("files", false),
+        ("network", false),
+        ("signals", false),
+        ("calls", true),
+    ] {
         assert_eq!(parts[part], stands, "{part}");
     }
-    assert!(sensor.log().iter().any(|l| l.contains("A part of the sandbox cannot be had.")));
+    assert!(
+        sensor
+            .log()
+            .iter()
+            .any(|l| l.contains("A part of the sandbox cannot be had."))
+    );
     send(sensor.udp, 7, 5);
     wait_until("five packets", || written(&sensor) == 5);
     sensor.stop();
@@ -237,12 +311,29 @@ fn required_refuses_to_start_where_a_wall_is_missing_and_starts_where_none_is() 
     let file = folder.path().join("mirrortap.toml");
     let out = without(&[libc::SYS_landlock_create_ruleset], || {
         let mut command = Command::new(PROGRAM);
-        command.args(["run", "--listen", "127.0.0.1:0", "--control", "off", "--config"]).arg(&file);
-        command.arg("--output").arg(folder.path().join("out")).stdin(Stdio::null()).output().unwrap()
+        command
+            .args([
+                "run",
+                "--listen",
+                "127.0.0.1:0",
+                "--control",
+                "off",
+                "--config",
+            ])
+            .arg(&file);
+        command
+            .arg("--output")
+            .arg(folder.path().join("out"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     });
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(69), "{said}");
-    assert!(said.contains("the kernel has no Landlock") && said.contains("sandbox.mode = \"on\""), "{said}");
+    assert!(
+        said.contains("the kernel has no Landlock") && said.contains("sandbox.mode = \"on\""),
+        "{said}"
+    );
 }
 
 /// A process that is killed when the test ends.
@@ -259,10 +350,19 @@ impl Drop for Killed {
 fn a_replay_is_inside_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(PROGRAM);
-    command.args(["replay", "-", "--output"]).arg(folder.path().join("out"));
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    command
+        .args(["replay", "-", "--output"])
+        .arg(folder.path().join("out"));
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let child = Killed(child);
-    wait_until("the closed sandbox", || of_threads(child.0.id(), "Seccomp") == just("2"));
+    wait_until("the closed sandbox", || {
+        of_threads(child.0.id(), "Seccomp") == just("2")
+    });
 }
 
 /// The names in the code words of a part of the page.
@@ -275,7 +375,9 @@ fn words(text: &str) -> BTreeSet<String> {
 fn the_page_lists_the_calls_that_are_allowed_and_how_many_there_are() {
     let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/threat-model.md");
     let page = fs::read_to_string(page).unwrap();
-    let (plain, conditional): (Vec<_>, Vec<_>) = allowed(Calls::Plain).into_iter().partition(|(_, looked_at)| !looked_at);
+    let (plain, conditional): (Vec<_>, Vec<_>) = allowed(Calls::Plain)
+        .into_iter()
+        .partition(|(_, looked_at)| !looked_at);
     let plain: BTreeSet<String> = plain.into_iter().map(|(name, _)| name).collect();
     let section = page.split("calls without conditions:").nth(1).unwrap();
     let listed = section.split("and with conditions:").next().unwrap();
@@ -283,7 +385,10 @@ fn the_page_lists_the_calls_that_are_allowed_and_how_many_there_are() {
     let number = format!("With any source, {} calls without conditions:", plain.len());
     assert!(page.contains(&number), "{number}");
     let table = section.split("With `packet`").next().unwrap();
-    let rows = table.lines().filter(|l| l.starts_with("| `")).map(|l| l.split('|').nth(1).unwrap());
+    let rows = table
+        .lines()
+        .filter(|l| l.starts_with("| `"))
+        .map(|l| l.split('|').nth(1).unwrap());
     let mut told: BTreeSet<String> = rows.flat_map(words).collect();
     assert!(told.remove("clone3"));
     let conditional: BTreeSet<String> = conditional.into_iter().map(|(name, _)| name).collect();

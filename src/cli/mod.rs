@@ -12,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod ledger;
 mod options;
+mod recover;
 mod reload;
 mod replay;
 mod run;
@@ -53,6 +54,8 @@ enum Verb {
     Inspect(inspect::Args),
     /// Check the capture files of an output folder against its manifest.
     Verify(verify::Args),
+    /// Recover the capture files that a crash left.
+    Recover(recover::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
@@ -87,6 +90,7 @@ impl Verb {
             Self::Check(args) => check::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Verify(args) => verify::run(args),
+            Self::Recover(args) => recover::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::HookRunner(args) => hook_runner::run(&args),

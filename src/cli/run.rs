@@ -10,7 +10,9 @@ use crate::cli::options::Loaded;
 use crate::config::Config;
 use crate::daemon;
 use crate::pipeline;
+use crate::sink::capture;
 use crate::source::Kind;
+use crate::spool::lock;
 
 /// Run the sensor. Without a configuration it listens on port 4789 and keeps every VNI in ./captures.
 #[derive(Debug, clap::Args)]
@@ -82,10 +84,15 @@ fn check(config: &Config, overrides: &daemon::Overrides) -> Result<(), Failure> 
 pub(super) fn failed(error: &daemon::Error) -> Failure {
     use pipeline::Error as P;
     let code = match error {
-        daemon::Error::Pipeline(P::Listen(_) | P::Passed(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_))
+        daemon::Error::Pipeline(
+            P::Listen(_) | P::Passed(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_),
+        )
         | daemon::Error::Control(_)
         | daemon::Error::Sandbox(_) => failure::UNAVAILABLE,
         daemon::Error::Pipeline(P::Sessions(_) | P::Manifest(_)) => failure::CONFIG,
+        daemon::Error::Pipeline(P::Output(capture::Error::Lock(lock::Error::Held { .. }))) => {
+            failure::TEMPORARY
+        }
         daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
         daemon::Error::Pipeline(P::Thread { .. })

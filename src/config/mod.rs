@@ -18,14 +18,10 @@ use crate::packet::Ports;
 use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
 use crate::sink::capture;
 use crate::source;
-use crate::spool::{Compression, Format, Precision, Settings};
 use crate::spool::manifest;
-use crate::spool::{Format, Precision, Settings};
-use crate::units::Interval;
 use crate::spool::retain::{self, Bounds};
-use crate::spool::{Format, Precision, Settings};
+use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::{Interval, Size};
-use crate::{control, logging};
 use crate::{control, logging, sandbox};
 
 /// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
@@ -241,6 +237,7 @@ impl Config {
         }
         if let Some(problem) = Self::tight(&self.settings(), self.bounds().output.max_size) {
             fail(&["retention", "max_size"], &problem);
+        }
         list.extend(self.tight_sessions(table));
         list
     }

@@ -24,11 +24,8 @@ pub use listen::Error;
 pub use render::{Style, metrics};
 pub use server::{Doors, Server};
 pub use snapshot::{
-    Buffer, Configuration, Counters, Files, Receiver, Retention, Rule, Session, Snapshot, Source,
-    Buffer, Configuration, Counters, Files, Receiver, Rule, Sandbox, Session, Snapshot, Source,
-    Worker, Writer,
-    Buffer, Configuration, Counters, Files, Receiver, RefusedSource, RefusedSources, Rule, Session,
-    ShedSource, Snapshot, Source, Worker, Writer,
+    Buffer, Configuration, Counters, Files, Receiver, RefusedSource, RefusedSources, Retention,
+    Rule, Sandbox, Session, ShedSource, Snapshot, Source, Worker, Writer,
 };
 pub use view::{MAX_RULE_SERIES, MAX_SESSION_SERIES};
 

@@ -15,8 +15,6 @@ use crate::daemon::snapshot;
 use crate::logging::Limited;
 use crate::pipeline::{self, Opened, Pipeline, Report};
 use crate::sandbox::{Enforced, Mode, Part};
-use crate::source::Kind;
-use crate::pipeline::{self, Pipeline, Report};
 use crate::source::{self, Kind};
 use crate::time::{self, Monotonic};
 

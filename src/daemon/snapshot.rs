@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::{
-    Buffer, Counters, Files, Receiver, Retention, Rule, Session, Snapshot, Source, Worker, Writer,
-    Buffer, Counters, Files, Receiver, RefusedSource, RefusedSources, Rule, Session, ShedSource,
-    Snapshot, Source, Worker, Writer,
+    Buffer, Counters, Files, Receiver, RefusedSource, RefusedSources, Retention, Rule, Session,
+    ShedSource, Snapshot, Source, Worker, Writer,
 };
 use crate::packet::{DropReason, Peer};
 use crate::pipeline::{Pipeline, Report};
@@ -225,6 +224,8 @@ fn refused_sources(pipeline: &Pipeline) -> RefusedSources {
         known,
         busiest: all.sources.into_iter().map(one).collect(),
         others,
+    }
+}
 
 fn shed_sources(pipeline: &Pipeline) -> Vec<ShedSource> {
     let mut all = Vec::new();
@@ -235,6 +236,7 @@ fn shed_sources(pipeline: &Pipeline) -> Vec<ShedSource> {
         if total > 0 {
             all.push((total, tally.received, lost, peer));
         }
+    }
     all.sort_by_key(|(total, ..)| std::cmp::Reverse(*total));
     all.truncate(NAMED);
     let one = |(_, received, lost, peer): (u64, u64, [(&'static str, u64); 4], Arc<Peer>)| {
@@ -248,6 +250,7 @@ fn shed_sources(pipeline: &Pipeline) -> Vec<ShedSource> {
         }
     };
     all.into_iter().map(one).collect()
+}
 
 fn counters(pipeline: &Pipeline) -> Counters {
     let receivers = || pipeline.receivers.iter().map(|r| &r.counters);

@@ -3,9 +3,8 @@
 //! Takes: the `[log]` table. Gives: [`init`], and [`Limited`] for warnings that repeat. Holds: nothing is logged per
 //! packet; standard output stays free for what a verb prints.
 
-use std::io::{self, IsTerminal, Write};
 use std::any::Any;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -93,6 +92,8 @@ impl Write for Stderr {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
 /// What a panic said.
 pub fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();

@@ -12,9 +12,10 @@ use crate::receiver::{self, Way};
 use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::spool::retain::Bounds;
 use crate::source::{Allowed, Source, packet, passed, udp, xdp};
+use crate::spool::lock::OutputLock;
 use crate::spool::manifest::KeyError;
+use crate::spool::retain::Bounds;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -108,9 +109,10 @@ pub(super) struct Parts {
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
     pub(super) bounds: Bounds,
-    pub(super) lock: Option<OutputLock>,
     pub(super) runner: Option<capture::Runner>,
     pub(super) manifest: Option<capture::Manifest>,
+    /// Of the output, unless it is for measuring only.
+    pub(super) lock: Option<OutputLock>,
 }
 
 /// Starts every thread.
@@ -121,15 +123,20 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         feeds,
         table,
         ends,
+        manifest,
         ..
     } = parts;
-    let beside = capture::Beside {
+    let extras = capture::Extras {
         lock: parts.lock,
         runner: parts.runner,
-        manifest: parts.manifest,
+        manifest,
     };
-    let (captures, mut writers) = capture::start_with(&parts.writer, &parts.setup, beside)?;
-    writers.keep(parts.setup.output, parts.bounds)?;
+    let (captures, mut writers) = capture::start_with(&parts.writer, &parts.setup, extras)?;
+    writers.keep(
+        parts.setup.output,
+        parts.bounds,
+        capture::Keeping::default(),
+    )?;
     let shared = Arc::new(receiver::Shared::default());
     shared.allowed.store(Arc::new(allowed));
     let joints = Joints {

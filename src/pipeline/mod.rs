@@ -179,19 +179,21 @@ impl Pipeline {
         let left = limit.saturating_sub(time::monotonic().since(start));
         // apart, so that the lock is not held while the writers end
         let writers = self.writers().take();
-        stuck.extend(writers.into_iter().flat_map(|w| w.finish(left).stuck));
+        if let Some(writers) = writers {
+            let ended = writers.finish_with(left, |late| {
+                stuck.extend_from_slice(late);
+                self.last_report(&stuck).stopped()
+            });
+            stuck = ended.stuck;
+        }
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
-        if let Some(writers) = writers {
-            writers.finish_with(left, |stuck| {
-                if !stuck.is_empty() {
-                    tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
-                    // what they hold will not be written by this process
-                    self.table.give_up();
-                }
-                Report::of(self).stopped(self)
-            });
         }
+        self.last_report(&stuck)
+    }
+
+    /// The ledger when nothing is counted any more, but perhaps by threads that are stuck.
+    fn last_report(&self, stuck: &[String]) -> Report {
         if stuck.is_empty() && !self.has_lost_a_thread() {
             return Report::of(self);
         }

@@ -16,6 +16,7 @@ use crate::session::{Keep, Table};
 use crate::sink::capture::{self, Manifest};
 use crate::source::replay::{Progress, Replay};
 use crate::source::{Allowed, Facts, Source};
+use crate::spool::lock::OutputLock;
 use crate::units::Size;
 
 /// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
@@ -64,7 +65,7 @@ fn open_into(
     let layout = layout(config);
     let opened = feeds::open(config, &layout, lasting)?;
     let feeds = fed(opened.sources, &layout);
-    let parts = parts(
+    let mut parts = parts(
         config,
         base,
         layout,
@@ -72,6 +73,9 @@ fn open_into(
         outlet.live(true),
         &opened.facts,
     )?;
+    if outlet == Outlet::Files {
+        parts.lock = Some(own(config)?);
+    }
     Ok(Opened {
         parts,
         sources: opened.facts,
@@ -95,7 +99,8 @@ pub fn open_replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<
     let feeds = fed(vec![Box::new(source)], &layout);
     let mut config = config.clone();
     config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
-    let parts = parts(&config, base, layout, feeds, Outlet::Files.live(false), &[])?;
+    let mut parts = parts(&config, base, layout, feeds, Outlet::Files.live(false), &[])?;
+    parts.lock = Some(own(&config)?);
     Ok(Opened {
         parts,
         sources: Vec::new(),
@@ -221,6 +226,7 @@ fn parts(
         table: Arc::new(Table::new(snapshot, keep)),
         writer,
         setup,
+        lock: None,
         bounds: config.bounds(),
         runner: None,
         manifest: manifest(config, base, ends, sources)?,
@@ -244,4 +250,9 @@ fn manifest(
         sessions: sessions.iter().map(|s| s.name.clone()).collect(),
         kernel: Box::new(move || report::kernel_dropped(&sources)),
     }))
+}
+
+/// Takes the output for ourselves.
+fn own(config: &Config) -> Result<OutputLock, Error> {
+    OutputLock::take(&config.output).map_err(|e| Error::Output(e.into()))
 }

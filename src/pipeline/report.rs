@@ -54,28 +54,27 @@ impl Report {
         }
     }
 
-    /// The same for the last line of the manifest.
-    pub(super) fn stopped(self, pipeline: &Pipeline) -> Stopped {
-        Stopped {
-            ledger: self.total,
-            kernel_dropped: self.kernel_dropped,
-            unattributed: pipeline.table.unattributed.read(),
-            unfiled: self.per_session,
-            ..Stopped::default()
-        }
-    }
-}
-
-impl Report {
     /// The same with every ledger closed, although a thread that is stuck may still be counting.
     pub(super) fn closed(mut self) -> Self {
         self.per_session.values_mut().for_each(Tally::close);
         self.total.close();
         self
     }
+
+    /// The same for the last line of the manifest.
+    pub(super) fn stopped(self) -> Stopped {
+        let mut sessions = Tally::default();
+        self.per_session.values().for_each(|t| sessions.merge(t));
+        Stopped {
+            unattributed: self.total.since(&sessions),
+            ledger: self.total,
+            kernel_dropped: self.kernel_dropped,
+            unfiled: self.per_session,
+            ..Stopped::default()
+        }
+    }
 }
 
-fn kernel_dropped(pipeline: &Pipeline) -> BTreeMap<&'static str, u64> {
 /// What the kernel has lost before these sources, by place.
 pub(super) fn kernel_dropped(sources: &[Arc<Facts>]) -> BTreeMap<&'static str, u64> {
     let mut all = BTreeMap::new();

@@ -11,9 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter;
 use crate::packet::Vni;
-use crate::spool::{Compression, Format, Precision, Settings};
 use crate::spool::retain::SessionConfig;
-use crate::spool::{Format, Precision, Settings};
+use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::{Interval, Size};
 
 /// One mirror session.

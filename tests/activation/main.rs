@@ -103,7 +103,9 @@ impl Load {
         let (budget, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (allowed, told) = (Arc::clone(&budget), Arc::clone(&sent));
         let thread = std::thread::spawn(move || {
-            let sockets: Vec<_> = (0..8).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+            let sockets: Vec<_> = (0..8)
+                .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+                .collect();
             for number in 0.. {
                 while number >= allowed.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(1));
@@ -118,7 +120,11 @@ impl Load {
             }
         });
         let thread = Some(thread);
-        Self { budget, sent, thread }
+        Self {
+            budget,
+            sent,
+            thread,
+        }
     }
 
     /// Lets it send so many more.
@@ -132,7 +138,9 @@ impl Load {
 
     /// Until all that was allowed is sent.
     fn drain(&self) {
-        wait_until("the end of the load", || self.sent() == self.budget.load(Ordering::SeqCst));
+        wait_until("the end of the load", || {
+            self.sent() == self.budget.load(Ordering::SeqCst)
+        });
     }
 }
 
@@ -198,7 +206,10 @@ fn packets_that_come_during_a_restart_wait_in_the_passed_sockets_and_none_is_los
         Sensor::start_on(passing(&fds, "one:two"), folder.path(), "", &[], to.port())
     });
     let (received, written, kernel) = sum(&ledgers);
-    println!("with passed sockets: {sent} sent, {received} received over 4 runs, {} lost", sent - received);
+    println!(
+        "with passed sockets: {sent} sent, {received} received over 4 runs, {} lost",
+        sent - received
+    );
     assert_eq!((received, written, kernel), (sent, sent, 0));
     let found = numbers(&folder.path().join("out"));
     assert_eq!(found.len() as u64, sent, "every number");
@@ -214,7 +225,10 @@ fn without_passed_sockets_what_comes_during_a_restart_is_lost_and_nothing_else()
         Sensor::start_on(Command::new(PROGRAM), folder.path(), "", &[], port)
     });
     let (received, written, _) = sum(&ledgers);
-    println!("without: {sent} sent, {received} received over 4 runs, {} lost", sent - received);
+    println!(
+        "without: {sent} sent, {received} received over 4 runs, {} lost",
+        sent - received
+    );
     // 200 and more came in each of the three gaps
     assert!(received + 600 <= sent, "{received} of {sent}");
     assert_eq!(received, written);
@@ -271,9 +285,21 @@ fn a_passed_descriptor_that_is_no_good_is_named_and_nothing_is_started() {
     copy.set_cloexec(false).unwrap();
     let there = address(&alone).to_string();
     for (fds, listen, said) in [
-        (vec![listener.as_raw_fd()], "127.0.0.1:4789", "which is a stream socket"),
-        (vec![elsewhere.as_raw_fd()], "127.0.0.1:0", "source.listen has no such address"),
-        (vec![alone.as_raw_fd(), copy.as_raw_fd()], there.as_str(), "ReusePort=yes"),
+        (
+            vec![listener.as_raw_fd()],
+            "127.0.0.1:4789",
+            "which is a stream socket",
+        ),
+        (
+            vec![elsewhere.as_raw_fd()],
+            "127.0.0.1:0",
+            "source.listen has no such address",
+        ),
+        (
+            vec![alone.as_raw_fd(), copy.as_raw_fd()],
+            there.as_str(),
+            "ReusePort=yes",
+        ),
     ] {
         let out = run(passing(&fds, "strange:other"), folder.path(), listen);
         let told = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -304,7 +330,13 @@ fn systemds_own_activation_tool_starts_the_sensor_and_its_first_datagram_is_kept
     let port = quiet_port();
     let mut command = tool("systemd-socket-activate");
     let listen = format!("127.0.0.1:{port}");
-    command.args(["--datagram", "--listen", &listen, "--fdname=mirror", PROGRAM]);
+    command.args([
+        "--datagram",
+        "--listen",
+        &listen,
+        "--fdname=mirror",
+        PROGRAM,
+    ]);
     // the tool waits for the first datagram before it starts the sensor, and the helper waits for the sensor
     let load = Load::on(listen.parse().unwrap());
     load.allow(1);

@@ -101,7 +101,7 @@ impl Closer {
             return self.give_up(&job, "the shutdown deadline has passed");
         }
         if job.file.is_none() {
-            job.file = self.announcer.expect(job.sealed.partial());
+            job.file = self.announcer.will_tell(job.sealed.partial());
         }
         match job.sealed.publish() {
             Ok(path) => {

@@ -42,14 +42,11 @@ mod writers;
 pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
-pub use runner::{Runner, VERB as RUNNER_VERB, serve as serve_runner};
-pub use stats::{Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, check, start, start_in};
 pub use keeper::{Keeping, MayGo, Tell};
-pub use stats::{Deleted, Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, check, start};
+pub use runner::{Runner, VERB as RUNNER_VERB, serve as serve_runner};
 pub use scribe::Manifest;
-pub use writers::{Error, Report, Setup, Writers, check, start, start_with};
+pub use stats::{Deleted, Stats, Trouble};
+pub use writers::{Error, Extras, Report, Setup, Writers, check, start, start_with};
 
 #[cfg(test)]
 pub(crate) mod tests;

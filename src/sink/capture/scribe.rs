@@ -7,16 +7,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::packet::Tally;
 use crate::sink::capture::closed::Closed;
 use crate::sink::capture::hook::HookQueue;
 use crate::sink::capture::stats::{Place, Stats};
-use crate::spool::manifest::{self, Entry, FileId, Listed, Outcome, Prepared, Scribe, Teller};
+use crate::spool::manifest::{
+    self, Aside, Deleted, Entry, FileId, Listed, Outcome, Prepared, Scribe, Teller,
+};
+use crate::spool::recover::Recovered;
+use crate::spool::retain::Going;
 use crate::time;
+
+/// So long a deletion waits for its lines.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What the manifest of a run needs from other rooms.
 pub struct Manifest {
@@ -60,12 +68,12 @@ pub(super) struct Announcer {
 
 impl Announcer {
     /// Takes note that the file with this hidden name is about to get its name.
-    pub(super) fn expect(&self, partial: &Path) -> Option<FileId> {
+    pub(super) fn will_tell(&self, partial: &Path) -> Option<FileId> {
         if !self.manifest.is_on() {
             return None;
         }
         let file = FileId::from(&fs::symlink_metadata(partial).ok()?);
-        self.manifest.expect(file);
+        self.manifest.will_tell(file);
         Some(file)
     }
 
@@ -88,8 +96,7 @@ impl Announcer {
                 closed.sha256 = Some(digest);
             }
             Err(error) => {
-                let path = closed.path.display();
-                tracing::warn!(%path, "cannot take the SHA-256 of a capture file: {error}");
+                no_digest(&closed.path, &error);
                 if error.kind() == ErrorKind::TimedOut {
                     // the next run will find it
                     file.into_iter().for_each(|f| self.manifest.leave_out(f));
@@ -103,6 +110,44 @@ impl Announcer {
         self.manifest.tell_then(entry, file, then);
     }
 
+    /// A file that an earlier run left was completed and published.
+    pub(super) fn tell_recovered(
+        &self,
+        mut closed: Closed,
+        recovered: &Recovered,
+        file: Option<FileId>,
+    ) {
+        if !self.manifest.is_on() {
+            return self.announce(Arc::new(closed));
+        }
+        match manifest::digest_file(&closed.path) {
+            Ok((digest, bytes)) => (closed.sha256, closed.bytes) = (Some(digest), bytes),
+            Err(error) => no_digest(&closed.path, &error),
+        }
+        let entry = Entry::Recovered(Box::new(Listed {
+            first: recovered.first,
+            last: recovered.last,
+            cut: Some(recovered.cut),
+            kept: recovered.kept.as_ref().map(|path| name(path, &self.output)),
+            ledger: None,
+            ..listed(&closed, &self.output, Tally::default())
+        }));
+        let (this, closed) = (self.clone(), Arc::new(closed));
+        let then = move |_: Outcome| this.announce(closed);
+        self.manifest.tell_then(entry, file, then);
+    }
+
+    /// A file that holds no capture was set aside.
+    pub(super) fn tell_aside(&self, was: &Path, kept: &Path, reason: &str) {
+        let entry = Entry::Aside(Aside {
+            name: name(was, &self.output),
+            kept: name(kept, &self.output),
+            bytes: kept.metadata().map_or(0, |facts| facts.len()),
+            reason: reason.to_owned(),
+        });
+        self.manifest.tell_then(entry, None, |_| {});
+    }
+
     fn announce(&self, closed: Arc<Closed>) {
         closed.log();
         self.stats.add_file(Arc::clone(&closed));
@@ -112,13 +157,40 @@ impl Announcer {
     }
 }
 
+fn no_digest(path: &Path, error: &io::Error) {
+    let path = path.display();
+    tracing::warn!(%path, "cannot take the SHA-256 of a capture file: {error}");
+}
+
+/// Tells of files that are about to go. False when that could not be written down, and is not going to be.
+pub(super) fn tell_going(manifest: &Teller, going: &[Going]) -> bool {
+    let tell = |going: &Going| {
+        let kept = &going.kept;
+        manifest.tell(Entry::Deleted(Deleted {
+            name: format!("{}/{}", kept.session, kept.name),
+            bytes: kept.bytes,
+            cause: going.cause.name(),
+        }))
+    };
+    let receipts: Vec<_> = going.iter().map(tell).collect();
+    let end = time::monotonic().plus(LONGEST_WAIT);
+    receipts.iter().all(|receipt| {
+        let outcome = receipt.wait(end.since(time::monotonic()));
+        matches!(
+            outcome,
+            Some(Outcome::Written | Outcome::NoRoom | Outcome::Off)
+        )
+    })
+}
+
 fn listed(closed: &Closed, output: &Path, ledger: Tally) -> Listed {
+    let name = name(&closed.path, output);
     Listed {
-        name: name(&closed.path, output),
         session: closed.session.to_string(),
         worker: closed.worker,
         format: closed.format,
-        compression: "none",
+        compression: manifest::compression_of(&name),
+        name,
         cause: Some(closed.cause.name()),
         packets: closed.packets,
         bytes: closed.bytes,

@@ -5,7 +5,6 @@
 //! hook, scribe, and none is waited for past the deadline.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,10 +29,9 @@ use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::{Place, Stats};
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool::lock::{self, OutputLock};
-use crate::spool::{self, Ours};
-use crate::spool;
-use crate::spool::retain::Bounds;
 use crate::spool::manifest::{Entry, Stopped, Teller};
+use crate::spool::retain::Bounds;
+use crate::spool::{self, Ours};
 use crate::time;
 
 /// Threads that publish: syncs of several files share what the file system has to write.
@@ -60,6 +58,17 @@ pub struct Setup {
     pub workers: usize,
     /// Whether packets arrive now: then files also rotate by the clock when no packet comes.
     pub live: bool,
+}
+
+/// What a sensor brings along, and a measurement does without.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// The output's lock: then what earlier runs left there is recovered too.
+    pub lock: Option<OutputLock>,
+    /// Starts the hook's commands; else this process does.
+    pub runner: Option<Runner>,
+    /// The manifest in the output folder.
+    pub manifest: Option<Manifest>,
 }
 
 /// Why the capture sink could not be started.
@@ -108,6 +117,7 @@ pub struct Writers {
     /// Ends when nobody publishes any more.
     keeper: Option<JoinHandle<()>>,
     manifest: Teller,
+    /// Ends when it was told that the run ends.
     scribe: Option<JoinHandle<()>>,
 }
 
@@ -128,43 +138,35 @@ pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
 /// # Errors
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
-    start_in(config, setup, None)
+    start_with(config, setup, Extras::default())
 }
 
-/// As [`start`], in an output of which the caller has the lock: what earlier runs left there is recovered too.
+/// As [`start`], with all that a sensor brings along.
 ///
 /// # Errors
 /// As for [`start`].
-pub fn start_in(
+pub fn start_with(
     config: &Config,
     setup: &Setup,
-    lock: Option<OutputLock>,
-    start_with(config, setup, None)
-
-/// As [`start`]; the hook's commands are started by `runner`, where there is one, and else by this process.
-pub fn start_with(
-    runner: Option<Runner>,
-
-/// As [`start`], with a manifest in the output folder.
-    manifest: Option<Manifest>,
+    extras: Extras,
 ) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
+    let lock = extras.lock;
     let shared = Arc::new(Shared::new(
         config.buffer.bytes(),
         setup.workers,
         setup.live,
     ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
-    let (hook, hook_thread) = start_hook(config, &stats, runner)?;
-    let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
-    let (hook, hook_thread) = start_hook(config, &stats)?;
-    let (teller, scribe) = start_scribe(manifest, &setup.output, &stats)?;
-    let (jobs, closers) = start_closers(&Announcer {
+    let (hook, hook_thread) = start_hook(config, &stats, extras.runner)?;
+    let (teller, scribe) = start_scribe(extras.manifest, &setup.output, &stats)?;
+    let announcer = Announcer {
         stats: Arc::clone(&stats),
         hook,
         manifest: teller.clone(),
         output: setup.output.clone(),
-    })?;
+    };
+    let (jobs, closers) = start_closers(&announcer)?;
     let mut starting = Starting {
         config,
         setup,
@@ -178,13 +180,11 @@ pub fn start_with(
     let writers = (0..config.writer_count()).map(|number| starting.writer(number));
     let writers = writers.collect::<Result<Vec<_>, _>>()?;
     let rescue = match lock.is_some() && setup.live {
-        true => vec![starting.rescue(hook)?],
+        true => vec![starting.rescue(announcer)?],
         false => Vec::new(),
     };
     let threads = vec![writers, closers, rescue, hook_thread];
-    Ok(starting.finish(threads, lock))
-    let threads = vec![writers, closers, hook_thread];
-    Ok(starting.finish(threads, teller, scribe))
+    Ok(starting.finish(threads, lock, teller, scribe))
 }
 
 struct Starting<'a> {
@@ -240,12 +240,10 @@ impl Starting<'_> {
         }
     }
 
-    fn rescue(&self, hook: Option<HookQueue>) -> Result<JoinHandle<()>, Error> {
+    fn rescue(&self, announcer: Announcer) -> Result<JoinHandle<()>, Error> {
         let rescue = Rescue {
-            output: self.setup.output.clone(),
             ours: self.ours.clone(),
-            stats: Arc::clone(&self.stats),
-            hook,
+            announcer,
         };
         spawn("recover".to_owned(), move || rescue.run())
     }
@@ -384,6 +382,7 @@ impl Writers {
     /// [`Error::Spawn`] when there is no thread for it.
     pub fn keep(&mut self, output: PathBuf, bounds: Bounds, keeping: Keeping) -> Result<(), Error> {
         let (tell, told) = unbounded();
+        let keeping = keeping.after(&self.manifest);
         self.stats.set_bounds(bounds);
         self.stats.tell_keeper(Some(tell));
         let keeper = Keeper::new(output, Arc::clone(&self.stats), told, keeping);

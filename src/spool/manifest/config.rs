@@ -77,7 +77,7 @@ pub enum KeyError {
 pub struct Prepared {
     /// Tells this run from all others.
     pub(super) run: String,
-    pub(super) signer: Option<Signer>,
+    pub(super) signer: Option<Box<Signer>>,
 }
 
 impl Prepared {
@@ -91,7 +91,7 @@ impl Prepared {
 
     /// The fingerprint of the public key.
     pub(super) fn fingerprint(&self) -> Option<Digest> {
-        self.signer.as_ref().map(Signer::fingerprint)
+        self.signer.as_deref().map(Signer::fingerprint)
     }
 }
 
@@ -106,7 +106,7 @@ impl Config {
         }
         let signer = self.key.as_deref().map(|key| signer(key, base));
         Ok(Some(Prepared {
-            signer: signer.transpose()?,
+            signer: signer.transpose()?.map(Box::new),
             ..Prepared::unsigned()
         }))
     }

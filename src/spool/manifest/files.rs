@@ -57,11 +57,12 @@ fn add_session(output: &Path, session: &str, all: &mut Vec<CaptureFile>) {
     }
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let (name, facts) = (entry.file_name(), entry.metadata());
-        if let (Some(name), Ok(facts)) = (name.to_str(), facts) {
-            if facts.is_file() && is_ours(name) {
-                let name = format!("{session}/{name}");
-                all.push(CaptureFile { name, facts });
-            }
+        if let (Some(name), Ok(facts)) = (name.to_str(), facts)
+            && facts.is_file()
+            && is_ours(name)
+        {
+            let name = format!("{session}/{name}");
+            all.push(CaptureFile { name, facts });
         }
     }
 }
@@ -210,20 +211,24 @@ fn written(facts: &Metadata) -> String {
     time.saturating_add(SLACK).to_string()
 }
 
-/// What can be read from a file itself.
-pub(super) fn describe(output: &Path, name: &str) -> Listed {
-    let compression = match name {
+/// How a file of this name is compressed.
+pub fn compression_of(name: &str) -> &'static str {
+    match name {
         name if name.ends_with(".zst") => "zstd",
         name if name.ends_with(".gz") => "gzip",
         _ => "none",
-    };
+    }
+}
+
+/// What can be read from a file itself.
+pub(super) fn describe(output: &Path, name: &str) -> Listed {
     let mut listed = Listed {
         name: name.to_owned(),
         session: name
             .split_once('/')
             .map_or("", |(session, _)| session)
             .to_owned(),
-        compression,
+        compression: compression_of(name),
         ..Listed::default()
     };
     if name.contains(".pcapng") {

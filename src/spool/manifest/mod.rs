@@ -22,6 +22,7 @@ pub use audit::{Finding, Options, Summary, audit};
 pub use config::{Config, KeyError, Prepared};
 pub use digest::{Digest, NoDigest, digest_bytes, digest_file, digest_while};
 pub use entry::{Aside, Deleted, Entry, Listed, Mend, Run, Stopped};
+pub use files::compression_of;
 pub use key::{PublicKey, Signer};
 pub use scribe::{Scribe, Setup};
 pub use teller::{Counters, FileId, Letter, Outcome, Receipt, Teller};

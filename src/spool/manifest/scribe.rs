@@ -74,6 +74,8 @@ pub struct Scribe {
     spans: Spans,
     waiting: VecDeque<Letter>,
     retry_at: Option<Monotonic>,
+    /// How the last attempt failed.
+    failing: Option<Outcome>,
     counters: Arc<Counters>,
 }
 
@@ -114,6 +116,7 @@ impl Scribe {
             spans: Spans::default(),
             waiting: VecDeque::from([Letter::to_nobody(Entry::Run(Box::new(run)))]),
             retry_at: None,
+            failing: None,
             counters: Arc::clone(teller.counters()),
         };
         (scribe, teller)
@@ -170,9 +173,9 @@ impl Scribe {
         if self.waiting.len() >= MOST_WAITING && !last {
             return self.refuse(letter);
         }
-        if self.retry_at.is_some() {
-            letter.answer(Outcome::Failing);
-            if is_passing(&letter.entry) {
+        if let Some(outcome) = self.failing {
+            letter.answer(outcome);
+            if is_forgotten(&letter.entry, outcome) {
                 return;
             }
         }
@@ -228,7 +231,8 @@ impl Scribe {
         let count = self.waiting.len().min(TOGETHER);
         writer.write(self.waiting.iter().take(count).map(|letter| &letter.entry))?;
         self.last = Some(writer.last());
-        if self.retry_at.take().is_some() {
+        if self.failing.take().is_some() {
+            self.retry_at = None;
             (self.outside.notice)(None);
         }
         self.counters.lines.add(count as u64);
@@ -250,10 +254,16 @@ impl Scribe {
         if matches!(error, Error::Gone(_)) {
             self.prepared = self.writer.take().map(Writer::close);
         }
+        let outcome = match error.is_no_room() {
+            true => Outcome::NoRoom,
+            false => Outcome::Failing,
+        };
+        self.failing = Some(outcome);
         for letter in &mut self.waiting {
-            letter.answer(Outcome::Failing);
+            letter.answer(outcome);
         }
-        self.waiting.retain(|letter| !is_passing(&letter.entry));
+        self.waiting
+            .retain(|letter| !is_forgotten(&letter.entry, outcome));
         let waiting = self.waiting.len();
         self.counters.waiting.set(waiting as u64);
         (self.outside.notice)(Some(format!(
@@ -355,8 +365,8 @@ impl Scribe {
 }
 
 /// Whether nobody needs the line once it could not be written: what it announces is then not done.
-fn is_passing(entry: &Entry) -> bool {
-    matches!(entry, Entry::Deleted(_))
+fn is_forgotten(entry: &Entry, outcome: Outcome) -> bool {
+    matches!(entry, Entry::Deleted(_)) && outcome == Outcome::Failing
 }
 
 fn name_of(entry: &Entry) -> Option<&str> {

@@ -40,6 +40,9 @@ pub enum Outcome {
     /// The manifest cannot be written now. The line of a file, and of the end, will be written when it can be; another
     /// entry is forgotten, and has to be told again.
     Failing,
+    /// The manifest cannot be written now for want of room on the disk. The line waits, and is written when there is room: what it
+    /// announces may be done, above all when that makes room.
+    NoRoom,
     /// Too many wait already, or the program ends: there will be no line.
     Refused,
 }
@@ -51,12 +54,16 @@ pub struct FileId {
     inode: u64,
 }
 
+impl FileId {
+    /// By its numbers.
+    pub const fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+}
+
 impl From<&Metadata> for FileId {
     fn from(facts: &Metadata) -> Self {
-        Self {
-            device: facts.dev(),
-            inode: facts.ino(),
-        }
+        Self::new(facts.dev(), facts.ino())
     }
 }
 
@@ -197,7 +204,7 @@ impl Teller {
     }
 
     /// Takes note of a file that will get a line, before it gets its name.
-    pub fn expect(&self, file: FileId) {
+    pub fn will_tell(&self, file: FileId) {
         if self.is_on() {
             self.expected.lock().insert(file);
         }
@@ -251,7 +258,7 @@ mod tests {
             device: 1,
             inode: 2,
         };
-        teller.expect(file);
+        teller.will_tell(file);
         assert!(!teller.is_expected(file) && !teller.is_on());
     }
 

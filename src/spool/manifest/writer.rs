@@ -44,6 +44,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it is only room that is missing.
+    pub(super) fn is_no_room(&self) -> bool {
+        let full = |kind| {
+            matches!(
+                kind,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
+        matches!(self, Self::Io { source, .. } if full(source.kind()))
+    }
+
     fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { what, path, source }
@@ -79,7 +90,7 @@ pub struct Writer {
     len: u64,
     last: Place,
     run: String,
-    signer: Option<Signer>,
+    signer: Option<Box<Signer>>,
     /// Whether there may be something behind `len`.
     dirty: bool,
     reserved: u64,
@@ -140,7 +151,7 @@ impl Writer {
         let (mut lines, mut last) = (Vec::new(), self.last);
         for entry in entries {
             last.sequence = last.sequence.wrapping_add(1);
-            let line = line::compose(entry, last, &now, &self.run, self.signer.as_ref());
+            let line = line::compose(entry, last, &now, &self.run, self.signer.as_deref());
             let line = line.map_err(|e| Error::io("make a line for", &self.path)(e.into()))?;
             last.previous = super::digest_bytes(&line);
             lines.extend_from_slice(&line);
@@ -200,7 +211,7 @@ impl Writer {
 
     /// The key's fingerprint.
     pub fn fingerprint(&self) -> Option<Digest> {
-        self.signer.as_ref().map(Signer::fingerprint)
+        self.signer.as_deref().map(Signer::fingerprint)
     }
 }
 
