@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod failure;
+mod flows;
 mod inspect;
 mod interrupt;
 mod ledger;
@@ -49,6 +50,8 @@ enum Verb {
     Check(check::Args),
     /// Look into a capture file: sessions, VNIs, flows, sizes, gaps.
     Inspect(inspect::Args),
+    /// Read VPC Flow Logs: sums, top talkers, and AWS's records beside ours.
+    Flows(flows::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
@@ -80,6 +83,7 @@ impl Verb {
             Self::Send(args) => send::run(args),
             Self::Check(args) => check::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Flows(args) => flows::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::Completions { shell } => {
