@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter;
 use crate::packet::Vni;
+use crate::spool::retain::SessionConfig;
 use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::{Interval, Size};
 
@@ -41,6 +42,9 @@ pub struct Config {
     /// How its files differ from the `[capture]` section.
     #[serde(default)]
     pub capture: OutputConfig,
+    /// How much disk its files may take, within what `[retention]` says of all.
+    #[serde(default, skip_serializing_if = "SessionConfig::is_empty")]
+    pub retention: SessionConfig,
 }
 
 /// How capture files are made; in a session, what is left out is as in `[capture]`.

@@ -120,6 +120,7 @@ impl Desk {
         if let Some(current) = &mut series.current {
             current.partial.write_behind();
         }
+        series.weigh(&self.stats.weights);
     }
 
     /// Decides whether this flush can write at all, and opens the file again where it was closed.
@@ -400,6 +401,9 @@ impl Desk {
             Ok(()) => self.go_on(series),
             Err(short) => self.fail_to_write(series, short.error),
         }
+        if std::mem::take(&mut series.is_hopeless) {
+            self.seal(series, Cause::WriteFailed);
+        }
         self.keep_going(series);
     }
 
@@ -417,6 +421,7 @@ impl Desk {
             return;
         };
         let path = current.partial.path().clone();
+        series.is_hopeless = series::is_hopeless(&source);
         self.fail(series, &Error::Write { path, source });
     }
 
@@ -469,9 +474,15 @@ impl Desk {
             return;
         }
         self.write_statistics(series, &mut current);
+        series.let_go(&current, &self.stats.weights);
         let closed = current.describe(&series.target, series.worker, cause);
-        let sealed = current.partial.seal();
-        self.hand_over(series.target.id, Job { sealed, closed });
+        let job = Job {
+            sealed: current.partial.seal(),
+            closed,
+            ledger: series.target.ledger.read(),
+            file: None,
+        };
+        self.hand_over(series.target.id, job);
     }
 
     /// A file without statistics is still whole, so a failure here is no more than a pity.

@@ -6,37 +6,37 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::sink::capture::closed::{Cause, Closed};
-use crate::sink::capture::hook::HookQueue;
-use crate::sink::capture::stats::Stats;
+use crate::sink::capture::scribe::Announcer;
 use crate::spool::Ours;
+use crate::spool::manifest::FileId;
 use crate::spool::recover::{self, Error, Outcome, Recovered};
 
 /// Looks after the files of earlier runs, once.
 #[derive(Debug)]
 pub(super) struct Rescue {
-    pub(super) output: PathBuf,
     pub(super) ours: Ours,
-    pub(super) stats: Arc<Stats>,
-    pub(super) hook: Option<HookQueue>,
+    pub(super) announcer: Announcer,
 }
 
 impl Rescue {
     pub(super) fn run(self) {
         let found = |path: PathBuf| {
             self.see_to(&path);
-            !self.stats.is_stopping()
+            !self.announcer.stats.is_stopping()
         };
-        recover::of_output(&self.output, &self.ours, found, unreadable);
+        recover::of_output(&self.announcer.output, &self.ours, found, unreadable);
     }
 
     fn see_to(&self, path: &Path) {
-        match recover::recover(path, &|| self.stats.is_stopping()) {
-            Ok(Outcome::Recovered(file)) => self.tell(&file),
+        let (announcer, stats) = (&self.announcer, &self.announcer.stats);
+        let file = announcer.will_tell(path);
+        match recover::recover(path, &|| stats.is_stopping()) {
+            Ok(Outcome::Recovered(recovered)) => return self.tell(&recovered, file),
             Ok(Outcome::Aside { partial, path, why }) => {
-                self.stats.files_aside.add(1);
+                stats.files_aside.add(1);
+                announcer.tell_aside(&partial, &path, &why);
                 tracing::warn!(
                     was = %partial.display(),
                     path = %path.display(),
@@ -52,10 +52,11 @@ impl Rescue {
             ),
             Err(error) => tracing::error!("a file that an earlier run left stays hidden: {error}"),
         }
+        announcer.forget(file);
     }
 
-    fn tell(&self, file: &Recovered) {
-        self.stats.files_recovered.add(1);
+    fn tell(&self, file: &Recovered, id: Option<FileId>) {
+        self.announcer.stats.files_recovered.add(1);
         if let Some(kept) = &file.kept {
             tracing::warn!(
                 path = %file.path.display(),
@@ -65,11 +66,7 @@ impl Rescue {
                 file.damage.as_deref().unwrap_or("it does not end with a whole record")
             );
         }
-        let closed = described(file);
-        closed.log();
-        if let Some(hook) = &self.hook {
-            hook.offer(Arc::new(closed));
-        }
+        self.announcer.tell_recovered(described(file), file, id);
     }
 }
 
@@ -88,6 +85,7 @@ fn described(file: &Recovered) -> Closed {
         peers: file.interfaces,
         cause: Cause::Crash,
         recovered: true,
+        sha256: None,
     }
 }
 
