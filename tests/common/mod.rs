@@ -135,6 +135,14 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// How many capture files there are below the session folders of an output, while more are being written.
+pub fn files_so_far(output: &Path) -> usize {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let inside = entries(output).flat_map(|e| entries(&e.path()).collect::<Vec<_>>());
+    let names = inside.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter(|n| n.ends_with(".pcap")).count()
+}
+
 /// All packets below a folder, file after file.
 pub fn all_packets(folder: &Path) -> Vec<Packet> {
     files(folder).iter().flat_map(|f| packets(f)).collect()
@@ -237,7 +245,20 @@ impl Sensor {
     }
 
     /// The same through another command line, such as one that limits it.
-    pub fn start_with(mut command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
+    pub fn start_with(command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
+        let mut this = Self::begin(command, folder, config, more);
+        this.wait_for(|code| code == 200);
+        this
+    }
+
+    /// One that need not be healthy: waits until it says how it is.
+    pub fn start_ill(folder: &Path, config: &str) -> Self {
+        let mut this = Self::begin(Command::new(PROGRAM), folder, config, &[]);
+        this.wait_for(|_| true);
+        this
+    }
+
+    fn begin(mut command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
         let (udp, http) = (free_udp_port(), free_tcp_port());
         let file = folder.join("mirrortap.toml");
         fs::write(&file, config).unwrap();
@@ -259,9 +280,7 @@ impl Sensor {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut this = Self::over(child, udp, http);
-        this.wait_healthy();
-        this
+        Self::over(child, udp, http)
     }
 
     fn over(mut child: Child, udp: u16, http: u16) -> Self {
@@ -281,12 +300,12 @@ impl Sensor {
         }
     }
 
-    fn wait_healthy(&mut self) {
-        for _ in 0..200 {
+    fn wait_for(&mut self, good: impl Fn(u16) -> bool) {
+        for _ in 0..1200 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the sensor ended with {status}: {:#?}", self.log());
             }
-            if self.get("/healthz").is_some_and(|(code, _)| code == 200) {
+            if self.get("/healthz").is_some_and(|(code, _)| good(code)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));
