@@ -143,6 +143,23 @@ pub fn files_so_far(output: &Path) -> usize {
     names.filter(|n| n.ends_with(".pcap")).count()
 }
 
+/// Capture files below a folder that is being written to.
+pub fn files_with_hidden(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let extension = path
+            .extension()
+            .is_some_and(|e| e == "pcap" || e == "pcapng");
+        if path.is_dir() {
+            all.extend(files_with_hidden(&path));
+        } else if extension {
+            all.push(path);
+        }
+    }
+    all
+}
+
 /// All packets below a folder, file after file.
 pub fn all_packets(folder: &Path) -> Vec<Packet> {
     files(folder).iter().flat_map(|f| packets(f)).collect()
@@ -246,20 +263,43 @@ impl Sensor {
 
     /// The same through another command line, such as one that limits it.
     pub fn start_with(command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
-        let mut this = Self::begin(command, folder, config, more);
+        Self::start_on(command, folder, config, more, free_udp_port())
+    }
+
+    /// The same on a port that the caller has chosen.
+    pub fn start_on(
+        command: Command,
+        folder: &Path,
+        config: &str,
+        more: &[&str],
+        udp: u16,
+    ) -> Self {
+        let mut this = Self::begin(command, folder, config, more, udp);
         this.wait_for(|code| code == 200);
         this
     }
 
     /// One that need not be healthy: waits until it says how it is.
     pub fn start_ill(folder: &Path, config: &str) -> Self {
-        let mut this = Self::begin(Command::new(PROGRAM), folder, config, &[]);
+        let mut this = Self::begin(
+            Command::new(PROGRAM),
+            folder,
+            config,
+            &[],
+            free_udp_port(),
+        );
         this.wait_for(|_| true);
         this
     }
 
-    fn begin(mut command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
-        let (udp, http) = (free_udp_port(), free_tcp_port());
+    fn begin(
+        mut command: Command,
+        folder: &Path,
+        config: &str,
+        more: &[&str],
+        udp: u16,
+    ) -> Self {
+        let http = free_tcp_port();
         let file = folder.join("mirrortap.toml");
         fs::write(&file, config).unwrap();
         let child = command

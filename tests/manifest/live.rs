@@ -19,7 +19,7 @@ fn send(sensor: &Sensor, count: u32) {
 }
 
 fn written(sensor: &Sensor) -> u64 {
-    sensor.status()["written"].as_u64().unwrap_or(0)
+    sensor.status()["ledger"]["written"].as_u64().unwrap_or(0)
 }
 
 #[test]
