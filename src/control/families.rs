@@ -181,6 +181,8 @@ pub(crate) const FAMILIES: &[Family] = &[
     gauge("spool_open_files", "Capture files being written.", |v| one(v.snapshot.files.open)),
     counter("spool_closed_files", "Capture files published.", |v| one(v.snapshot.files.closed)),
     counter("spool_lost_files", "Capture files that could not be published, or that somebody removed.", |v| one(v.snapshot.files.lost)),
+    counter("spool_recovered_files", "Capture files that an earlier run left, made whole and published.", |v| one(v.snapshot.files.recovered)),
+    counter("spool_aside_files", "Files that an earlier run left and that hold no capture, set aside.", |v| one(v.snapshot.files.aside)),
     counter("spool_hook_failures", "Runs of the hook command that failed.", |v| one(v.snapshot.files.hook_failures)),
     gauge("spool_kept_files", "Published files that retention looks after.", |v| one(v.snapshot.retention.kept_files)),
     gauge("spool_kept_bytes", "Their bytes.", |v| one(v.snapshot.retention.kept_bytes)),

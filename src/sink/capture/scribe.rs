@@ -150,7 +150,10 @@ impl Announcer {
 
     fn announce(&self, closed: Arc<Closed>) {
         closed.log();
-        self.stats.add_file(Arc::clone(&closed));
+        // What an earlier run took is not in this run's ledger.
+        if !closed.recovered {
+            self.stats.add_file(Arc::clone(&closed));
+        }
         if let Some(hook) = &self.hook {
             hook.offer(closed);
         }
