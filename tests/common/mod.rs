@@ -281,24 +281,12 @@ impl Sensor {
 
     /// One that need not be healthy: waits until it says how it is.
     pub fn start_ill(folder: &Path, config: &str) -> Self {
-        let mut this = Self::begin(
-            Command::new(PROGRAM),
-            folder,
-            config,
-            &[],
-            free_udp_port(),
-        );
+        let mut this = Self::begin(Command::new(PROGRAM), folder, config, &[], free_udp_port());
         this.wait_for(|_| true);
         this
     }
 
-    fn begin(
-        mut command: Command,
-        folder: &Path,
-        config: &str,
-        more: &[&str],
-        udp: u16,
-    ) -> Self {
+    fn begin(mut command: Command, folder: &Path, config: &str, more: &[&str], udp: u16) -> Self {
         let http = free_tcp_port();
         let file = folder.join("mirrortap.toml");
         fs::write(&file, config).unwrap();
