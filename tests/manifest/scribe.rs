@@ -29,6 +29,7 @@ impl Rig {
         let (scribe, teller) = Scribe::new(Setup {
             output: output.to_owned(),
             prepared: Config::default().prepare(output).unwrap().unwrap(),
+            counters: Arc::default(),
             sessions: vec!["web".to_owned()],
             kernel: Box::new(move || {
                 BTreeMap::from([("ring", lost_there.load(Ordering::Relaxed))])

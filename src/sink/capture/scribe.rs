@@ -46,6 +46,7 @@ impl fmt::Debug for Manifest {
 pub(super) fn scribe(manifest: Manifest, output: &Path, stats: &Arc<Stats>) -> (Scribe, Teller) {
     let stats = Arc::clone(stats);
     Scribe::new(manifest::Setup {
+        counters: Arc::clone(&stats.manifest),
         output: output.to_owned(),
         prepared: manifest.prepared,
         sessions: manifest.sessions,

@@ -40,6 +40,8 @@ pub struct Setup {
     pub output: PathBuf,
     /// Key and name of the run.
     pub prepared: Prepared,
+    /// What is counted.
+    pub counters: Arc<Counters>,
     /// Names of the configured sessions.
     pub sessions: Vec<String>,
     /// What the kernel has lost so far, by place.
@@ -95,7 +97,7 @@ impl fmt::Debug for Outside {
 impl Scribe {
     /// The scribe, and the way to it.
     pub fn new(setup: Setup) -> (Self, Teller) {
-        let (teller, letters, expected) = Teller::new();
+        let (teller, letters, expected) = Teller::new(setup.counters);
         let run = Run {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             key: setup.prepared.fingerprint(),
