@@ -195,6 +195,9 @@ fn files(pipeline: &Pipeline, closed: u64) -> Files {
         lost: stats.files_lost.value(),
         recovered: stats.files_recovered.value(),
         aside: stats.files_aside.value(),
+        manifest_lines: stats.manifest.lines.value(),
+        manifest_waiting: stats.manifest.waiting.value(),
+        unlisted: stats.manifest.unlisted.value(),
         late_packets: stats.late.value(),
         hook_failures: stats.hooks_failed.value() + stats.hooks_skipped.value(),
     }
