@@ -7,14 +7,17 @@ mod bench;
 mod check;
 mod demo;
 mod failure;
+mod hook_runner;
 mod inspect;
 mod interrupt;
 mod ledger;
 mod options;
+mod recover;
 mod reload;
 mod replay;
 mod run;
 mod send;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -22,7 +25,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
 
-use crate::sys::signal;
+use crate::sys::signals;
 
 /// Receives AWS VPC Traffic Mirroring, takes the VXLAN wrapping off, and writes capture files.
 #[derive(Debug, Parser)]
@@ -51,10 +54,16 @@ enum Verb {
     Check(check::Args),
     /// Look into a capture file: sessions, VNIs, flows, sizes, gaps.
     Inspect(inspect::Args),
+    /// Check the capture files of an output folder against its manifest.
+    Verify(verify::Args),
+    /// Recover the capture files that a crash left.
+    Recover(recover::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
     Reload(reload::Args),
+    #[command(hide = true)]
+    HookRunner(hook_runner::Args),
     /// Print shell completions.
     Completions {
         /// The shell.
@@ -67,7 +76,7 @@ enum Verb {
 /// Runs the program.
 pub fn main() -> ExitCode {
     // where that is not possible, the limit ends the program, as it does others
-    let _ = signal::survive_file_limit();
+    let _ = signals::ignore_file_size();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -84,8 +93,11 @@ impl Verb {
             Self::Send(args) => send::run(args),
             Self::Check(args) => check::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Verify(args) => verify::run(args),
+            Self::Recover(args) => recover::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
+            Self::HookRunner(args) => hook_runner::run(&args),
             Self::Completions { shell } => {
                 clap_complete::generate(
                     shell,

@@ -18,10 +18,11 @@ use crate::packet::Ports;
 use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
 use crate::sink::capture;
 use crate::source;
+use crate::spool::manifest;
 use crate::spool::retain::{self, Bounds};
-use crate::spool::{Format, Precision, Settings};
+use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::{Interval, Size};
-use crate::{control, logging};
+use crate::{control, logging, sandbox};
 
 /// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
 const SNAPLEN: u32 = 262_144;
@@ -42,12 +43,16 @@ pub struct Config {
     pub threads: Threads,
     /// Between workers and files.
     pub writer: capture::Config,
+    /// The manifest of the capture files.
+    pub manifest: manifest::Config,
     /// How capture files are made.
     pub capture: OutputConfig,
     /// How much disk capture files may take.
     pub retention: retain::Config,
     /// HTTP control.
     pub control: control::Config,
+    /// The walls around the process.
+    pub sandbox: sandbox::Config,
     /// What is logged.
     pub log: logging::Config,
     /// Mirror sessions.
@@ -85,9 +90,11 @@ impl Default for Config {
             source: source::Config::default(),
             threads: Threads::default(),
             writer: capture::Config::default(),
+            manifest: manifest::Config::default(),
             capture: OutputConfig::default(),
             retention: retain::Config::default(),
             control: control::Config::default(),
+            sandbox: sandbox::Config::default(),
             log: logging::Config::default(),
             session: Vec::new(),
         }
@@ -156,16 +163,21 @@ impl Config {
 
     /// How files are made where a session says nothing else.
     pub fn settings(&self) -> Settings {
-        let defaults = Settings {
+        self.capture.over(&self.defaults())
+    }
+
+    fn defaults(&self) -> Settings {
+        Settings {
             directory: self.output.clone(),
             format: Format::default(),
             precision: Precision::default(),
             snaplen: SNAPLEN,
+            compression: Compression::default(),
+            level: 0,
             rotate_size: Some(1 << 30),
             rotate_interval: None,
             rotate_packets: None,
-        };
-        self.capture.over(&defaults)
+        }
     }
 
     /// How much disk capture files may take.
@@ -205,6 +217,9 @@ impl Config {
         for (key, message) in self.source.problems() {
             fail(&["source", key], &message);
         }
+        for (key, message) in self.manifest.problems() {
+            fail(&["manifest", key], &message);
+        }
         if self.output.as_os_str().is_empty() {
             fail(
                 &["output"],
@@ -216,6 +231,9 @@ impl Config {
                 &["capture", "rotate_size"],
                 "files of less than 4096 bytes hold hardly a packet",
             );
+        }
+        if let Some(problem) = self.capture.problem(&self.defaults()) {
+            fail(&["capture", "compression_level"], &problem);
         }
         if let Some(problem) = Self::tight(&self.settings(), self.bounds().output.max_size) {
             fail(&["retention", "max_size"], &problem);

@@ -70,6 +70,10 @@ pub(crate) const FAMILIES: &[Family] = &[
     }),
     gauge("daemon_uptime_seconds", "Seconds since the start.", |v| one(v.snapshot.uptime_seconds)),
     gauge("daemon_healthy", "1 while packets can be stored, else 0; what /healthz says.", |v| one(u64::from(v.healthy))),
+    gauge("sandbox_enforced", "1 where a wall of the sandbox stands, else 0.", |v| {
+        let parts = v.snapshot.sandbox.parts.iter();
+        parts.map(|(part, stands)| labelled([("part", (*part).into())], u64::from(*stands))).collect()
+    }),
 
     // source: before the program
     info("source_kind", "Where packets come from, how, by which clock they are stamped, and whether `auto` chose it.", source_kind),
@@ -101,6 +105,10 @@ pub(crate) const FAMILIES: &[Family] = &[
     }),
     gauge("receiver_heartbeat_age_seconds", "Seconds since the thread last said it was alive.", |v| {
         per_thread(&v.snapshot.receivers, "receiver", |r| (r.id, r.heartbeat_age_seconds.into()))
+    }),
+
+    gauge("receiver_refused_sources", "Senders outside allowed_sources that the bounded table knows by name.", |v| {
+        one(v.snapshot.refused_sources.known)
     }),
 
     // decap

@@ -50,32 +50,56 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Opens the doors and starts answering, for a sensor that writes to `output`. Both doors may be off; then
-    /// nothing is started.
+/// The doors, open, with nobody yet to answer.
+#[derive(Debug)]
+pub struct Doors {
+    tcp: Option<std::net::TcpListener>,
+    unix: Option<std::os::unix::net::UnixListener>,
+    socket: Option<SocketFile>,
+}
+
+impl Doors {
+    /// Opens the doors for a sensor that writes to `output`. Both may be off.
     ///
     /// # Errors
     /// When a door can't be opened: the message says which, why, and what to do. A socket whose place nobody chose
     /// is no reason not to start: the log says that there is none.
-    pub fn start(config: &Config, output: &Path, handles: Handles) -> Result<Self, Error> {
+    pub fn open(config: &Config, output: &Path) -> Result<Self, Error> {
         let tcp = config.listen.map(listen::tcp).transpose()?;
-        let unix = open_socket(config, output)?;
+        let (unix, socket) = open_socket(config, output)?.unzip();
+        Ok(Self { tcp, unix, socket })
+    }
+
+    /// Starts answering; nothing is started where both doors are off.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn serve(self, handles: Handles) -> Result<Server, Error> {
+        let Self { tcp, unix, socket } = self;
         let address = tcp.as_ref().and_then(|l| l.local_addr().ok());
-        let (unix, socket) = unix.unzip();
         let stop = CancellationToken::new();
-        let doors = Doors { tcp, unix };
-        let thread = if doors.tcp.is_some() || doors.unix.is_some() {
+        let thread = if tcp.is_some() || unix.is_some() {
             let room = Arc::new(Room::new(handles));
-            Some(spawn(doors, room, stop.clone()).map_err(Error::Thread)?)
+            Some(spawn((tcp, unix), room, stop.clone()).map_err(Error::Thread)?)
         } else {
             None
         };
-        Ok(Self {
+        Ok(Server {
             address,
             socket,
             stop,
             thread,
         })
+    }
+}
+
+impl Server {
+    /// Opens the doors and starts answering.
+    ///
+    /// # Errors
+    /// As for [`Doors::open`] and [`Doors::serve`].
+    pub fn start(config: &Config, output: &Path, handles: Handles) -> Result<Self, Error> {
+        Doors::open(config, output)?.serve(handles)
     }
 
     /// The TCP address that was bound, with the port that the kernel chose where 0 was asked for.
@@ -112,12 +136,12 @@ fn open_socket(
     }
 }
 
-struct Doors {
-    tcp: Option<std::net::TcpListener>,
-    unix: Option<std::os::unix::net::UnixListener>,
-}
+type Listeners = (
+    Option<std::net::TcpListener>,
+    Option<std::os::unix::net::UnixListener>,
+);
 
-fn spawn(doors: Doors, room: Arc<Room>, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
+fn spawn(doors: Listeners, room: Arc<Room>, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -133,12 +157,12 @@ fn spawn(doors: Doors, room: Arc<Room>, stop: CancellationToken) -> io::Result<J
     })
 }
 
-async fn serve(doors: Doors, room: Arc<Room>, stop: CancellationToken) -> io::Result<()> {
-    if let Some(listener) = doors.tcp {
+async fn serve((tcp, unix): Listeners, room: Arc<Room>, stop: CancellationToken) -> io::Result<()> {
+    if let Some(listener) = tcp {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(accept_tcp(listener, Arc::clone(&room)));
     }
-    if let Some(listener) = doors.unix {
+    if let Some(listener) = unix {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         tokio::spawn(accept_unix(listener, room));
     }

@@ -19,7 +19,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The line to the service manager, if there is one.
 #[derive(Debug)]
 pub(super) struct Notify {
-    line: Option<(UnixDatagram, SocketAddr)>,
+    line: Option<UnixDatagram>,
     interval: Option<Duration>,
 }
 
@@ -82,25 +82,27 @@ impl Notify {
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some((socket, manager)) = &self.line else {
+        let Some(socket) = &self.line else {
             return;
         };
         let message: String = states.iter().map(|state| format!("{state}\n")).collect();
-        if let Err(error) = socket.send_to_addr(message.as_bytes(), manager) {
+        if let Err(error) = socket.send(message.as_bytes()) {
             tracing::warn!(%error, message = message.trim_end(), "The service manager was not told.");
         }
     }
 }
 
-/// A path, or with a leading `@` a name in the abstract namespace, which containers like.
-fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+/// A path, or with a leading `@` a name in the abstract namespace, which containers like. Connected once and for all: inside the
+/// sandbox nobody can be addressed any more.
+fn open(name: &OsStr) -> io::Result<UnixDatagram> {
     let manager = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&manager)?;
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-    Ok((socket, manager))
+    Ok(socket)
 }
 
 /// Half of `WATCHDOG_USEC`, when it is meant for this process.

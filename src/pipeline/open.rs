@@ -10,11 +10,12 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::pipeline::build::{self, Ends, Error, Fed, Outlet, Parts};
 use crate::pipeline::feeds::{self, Choice};
-use crate::pipeline::{Layout, Machine, Pipeline};
+use crate::pipeline::{Layout, Machine, Pipeline, report};
 use crate::session::{Keep, Table};
-use crate::sink::capture;
+use crate::sink::capture::{self, Manifest};
 use crate::source::replay::{Progress, Replay};
-use crate::source::{Facts, Source};
+use crate::source::{Allowed, Facts, Source};
+use crate::spool::lock::OutputLock;
 use crate::units::Size;
 
 /// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
@@ -49,7 +50,17 @@ fn open_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Opened, Err
     let layout = layout(config);
     let opened = feeds::open(config, &layout)?;
     let feeds = fed(opened.sources, &layout);
-    let parts = parts(config, base, layout, feeds, outlet.live(true))?;
+    let mut parts = parts(
+        config,
+        base,
+        layout,
+        feeds,
+        outlet.live(true),
+        &opened.facts,
+    )?;
+    if outlet == Outlet::Files {
+        parts.lock = Some(own(config)?);
+    }
     Ok(Opened {
         parts,
         sources: opened.facts,
@@ -72,7 +83,8 @@ pub fn open_replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<
     let feeds = fed(vec![Box::new(source)], &layout);
     let mut config = config.clone();
     config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
-    let parts = parts(&config, base, layout, feeds, Outlet::Files.live(false))?;
+    let mut parts = parts(&config, base, layout, feeds, Outlet::Files.live(false), &[])?;
+    parts.lock = Some(own(&config)?);
     Ok(Opened {
         parts,
         sources: Vec::new(),
@@ -121,7 +133,7 @@ pub fn over(
         ..layout(config)
     };
     let feeds = fed(sources, &layout);
-    build::start(parts(config, base, layout, feeds, outlet.live(false))?)
+    build::start(parts(config, base, layout, feeds, outlet.live(false), &[])?)
 }
 
 impl Opened {
@@ -135,6 +147,13 @@ impl Opened {
         pipeline.choice = self.choice;
         pipeline.progress = self.progress;
         Ok(pipeline)
+    }
+
+    /// Has the hook's commands started by a process of its own, which was started before anything was opened.
+    #[must_use]
+    pub fn with_runner(mut self, runner: Option<capture::Runner>) -> Self {
+        self.parts.runner = runner;
+        self
     }
 
     /// What is known of the sources.
@@ -162,6 +181,7 @@ fn parts(
     layout: Layout,
     feeds: Vec<Fed>,
     ends: Ends,
+    sources: &[Arc<Facts>],
 ) -> Result<Parts, Error> {
     let mut keep = Keep::default();
     let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
@@ -177,12 +197,40 @@ fn parts(
     capture::check(&writer, &setup)?;
     Ok(Parts {
         ports: config.ports(),
+        allowed: Allowed::new(&config.source.allowed_sources),
         layout,
         feeds,
         ends,
         table: Arc::new(Table::new(snapshot, keep)),
         writer,
         setup,
+        lock: None,
         bounds: config.bounds(),
+        runner: None,
+        manifest: manifest(config, base, ends, sources)?,
     })
+}
+
+/// What the manifest needs, where one is wanted. The key is read now, while it may be.
+fn manifest(
+    config: &Config,
+    base: &Path,
+    ends: Ends,
+    sources: &[Arc<Facts>],
+) -> Result<Option<Manifest>, Error> {
+    if ends.outlet == Outlet::Nowhere {
+        return Ok(None);
+    }
+    let prepared = config.manifest.prepare(base)?;
+    let (sources, sessions) = (sources.to_vec(), &config.session);
+    Ok(prepared.map(|prepared| Manifest {
+        prepared,
+        sessions: sessions.iter().map(|s| s.name.clone()).collect(),
+        kernel: Box::new(move || report::kernel_dropped(&sources)),
+    }))
+}
+
+/// Takes the output for ourselves.
+fn own(config: &Config) -> Result<OutputLock, Error> {
+    OutputLock::take(&config.output).map_err(|e| Error::Output(e.into()))
 }

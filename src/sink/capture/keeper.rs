@@ -14,7 +14,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::logging::Limited;
 use crate::sink::capture::closed::Closed;
+use crate::sink::capture::scribe::tell_going;
 use crate::sink::capture::stats::{Place, Stats};
+use crate::spool::manifest::{FileId, Teller};
 use crate::spool::retain::{self, Bounds, Cause, Going, Kept, Leaps, Now, Removed, Shelf};
 use crate::sys::folder::{Folder, Space};
 use crate::time::{self, Monotonic};
@@ -52,6 +54,21 @@ pub struct Keeping {
     pub may_go: MayGo,
     /// Told before files go.
     pub tell: Tell,
+}
+
+impl Keeping {
+    /// A file that waits for its line in the manifest may not go, and no file goes before a line says so.
+    pub(super) fn after(self, manifest: &Teller) -> Self {
+        let (lines, deletions) = (manifest.clone(), manifest.clone());
+        let waits = move |kept: &Kept| {
+            let (device, inode) = kept.identity;
+            lines.is_expected(FileId::new(device, inode))
+        };
+        Self {
+            may_go: Box::new(move |kept| !waits(kept) && (self.may_go)(kept)),
+            tell: Box::new(move |going| (self.tell)(going) && tell_going(&deletions, going)),
+        }
+    }
 }
 
 impl Default for Keeping {

@@ -7,9 +7,9 @@
 //! tells the life of a file.
 //!
 //! ```text
-//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name ─┐
-//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer               ├─► Hook
-//! Capture ─ runs ─┘   merge   write     └─ Closer               ┘
+//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name, hash ─┐
+//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer                     ├─► Scribe ─► Hook
+//! Capture ─ runs ─┘   merge   write     └─ Closer                     ┘   manifest
 //! ```
 //!
 //! Beside them the keeper deletes the oldest published files, where retention is set (`docs/retention.md`).
@@ -27,7 +27,10 @@ mod plan;
 mod pool;
 mod probe;
 mod queue;
+mod rescue;
 mod run;
+mod runner;
+mod scribe;
 mod series;
 mod share;
 mod shared;
@@ -40,8 +43,10 @@ pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
 pub use keeper::{Keeping, MayGo, Tell};
+pub use runner::{Runner, VERB as RUNNER_VERB, serve as serve_runner};
+pub use scribe::Manifest;
 pub use stats::{Deleted, Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, check, start};
+pub use writers::{Error, Extras, Report, Setup, Writers, check, start, start_with};
 
 #[cfg(test)]
 pub(crate) mod tests;

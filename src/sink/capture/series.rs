@@ -134,7 +134,7 @@ impl Current {
             worker,
             format: target.settings.format,
             packets: self.packets,
-            bytes: self.partial.len(),
+            bytes: self.partial.stored(),
             first: self.first,
             last: self.last,
             vnis,
@@ -142,6 +142,7 @@ impl Current {
             peers: self.slots.len(),
             cause,
             recovered: false,
+            sha256: None,
         }
     }
 }
@@ -250,7 +251,8 @@ impl Series {
             Some(worker) => format!("{}-w{worker}", self.target.name),
             None => self.target.name.to_string(),
         };
-        Name::new(&settings.directory, &name, start, settings.format, seq)
+        let kind = (settings.format, settings.compression);
+        Name::new(&settings.directory, &name, start, kind, seq)
     }
 
     /// What a file begins with.

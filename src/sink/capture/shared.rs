@@ -3,7 +3,7 @@
 //! Takes: the memory budget and the number of workers. Gives: [`Shared`]: the pool, the register of peers, the
 //! watermarks. Holds: nothing here is touched for every packet.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -23,6 +23,8 @@ pub(super) struct Shared {
     /// By worker: no record below this order is still to be sent.
     watermarks: Vec<CachePadded<AtomicU64>>,
     chunk: usize,
+    /// Set when a writer has panicked.
+    writer_lost: AtomicBool,
 }
 
 impl Shared {
@@ -38,6 +40,7 @@ impl Shared {
             peers: Register::default(),
             watermarks: (0..workers).map(|_| CachePadded::default()).collect(),
             chunk: CHUNK.min(share),
+            writer_lost: AtomicBool::new(false),
         }
     }
 
@@ -59,6 +62,19 @@ impl Shared {
     pub(super) fn blame(&self, mark: &Mark, reason: DropReason) {
         if let Some(peer) = self.peers.get(mark.peer) {
             peer.ledger.add_dropped(reason, 1);
+        }
+    }
+
+    /// A writer has panicked.
+    pub(super) fn lose_writer(&self) {
+        self.writer_lost.store(true, Ordering::Release);
+    }
+
+    /// Why a bundle that no writer took is lost: the time was up, or a writer is no more.
+    pub(super) fn why_lost(&self) -> DropReason {
+        match self.writer_lost.load(Ordering::Acquire) || std::thread::panicking() {
+            true => DropReason::ThreadLost,
+            false => DropReason::Shutdown,
         }
     }
 

@@ -38,6 +38,7 @@ pub struct Trouble {
 pub(super) enum Place {
     Writer(usize),
     Closer(usize),
+    Manifest,
     Probe,
     Keeper,
 }
@@ -90,6 +91,10 @@ pub struct Stats {
     pub hooks_skipped: Counter,
     /// Files that keep their hidden name, and files that somebody removed while they were written.
     pub files_lost: Counter,
+    /// Files of earlier runs that were made whole and published.
+    pub files_recovered: Counter,
+    /// Files of earlier runs that held no capture and were set aside.
+    pub files_aside: Counter,
     /// Files that retention deleted.
     pub deleted: Deleted,
     /// Published files that retention looks after; 0 while nothing is bounded.
@@ -126,6 +131,8 @@ impl Stats {
             hooks_failed: Counter::new(),
             hooks_skipped: Counter::new(),
             files_lost: Counter::new(),
+            files_recovered: Counter::new(),
+            files_aside: Counter::new(),
             deleted: Deleted::default(),
             kept_files: Gauge::new(),
             kept_bytes: Gauge::new(),
@@ -253,6 +260,11 @@ impl Stats {
         self.write_until.store(write_until, Ordering::Release);
         self.close_until
             .store(now.plus(deadline).nanos(), Ordering::Release);
+    }
+
+    /// Whether the end has begun.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.close_until.load(Ordering::Acquire) < u64::MAX
     }
 
     /// Whether the time for writing is over.
