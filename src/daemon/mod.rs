@@ -20,10 +20,12 @@ use tokio::sync::oneshot;
 pub use sensor::{Overrides, Sensor};
 
 use crate::config::Config;
-use crate::pipeline::{self, Report};
+use crate::pipeline::{self, Lasting, Report};
 use crate::sandbox::Enforced;
 use crate::sink::capture;
 use crate::source::Kind;
+use crate::source::passed::Passed;
+use crate::sys::signals;
 use crate::{control, logging, sandbox};
 
 /// Why the daemon did not start.
@@ -59,7 +61,8 @@ pub fn run(
 ) -> Result<Option<Report>, Error> {
     overrides.apply(&mut config);
     logging::init(&config.log);
-    // before anything is open that a hook could inherit
+    // before anything is opened that a passed socket could be taken for, or that a hook could inherit
+    let passed = Passed::from_env().map_err(pipeline::Error::from)?;
     let runner = runner(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -71,7 +74,11 @@ pub fn run(
         Signals::new().map_err(Error::Runtime)?
     };
     let notify = notify::Notify::from_env();
-    let opened = pipeline::open(&config, &sensor::base(file.as_deref()))?.with_runner(runner);
+    let keeps = notify.keeps();
+    let lasting = Lasting { passed, keeps };
+    let base = sensor::base(file.as_deref());
+    let mut opened = pipeline::open_over(&config, &base, lasting)?.with_runner(runner);
+    notify.keep(&opened.take_bound());
     let doors = control::Doors::open(&config.control, &config.output)?;
     let kind = opened.sources().first().map(|facts| facts.kind);
     let enforced = close(&config, file.as_deref(), kind)?;

@@ -14,6 +14,8 @@ use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
 use crate::source::{Allowed, Source, packet, udp, xdp};
 use crate::spool::lock::OutputLock;
+use crate::spool::retain::Bounds;
+use crate::source::{Allowed, Source, packet, passed, udp, xdp};
 use crate::spool::manifest::KeyError;
 use crate::spool::retain::Bounds;
 use crate::sys::affinity;
@@ -25,6 +27,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] udp::Error),
+    /// Sockets that the service manager has passed.
+    #[error(transparent)]
+    Passed(#[from] passed::Error),
     /// A packet ring.
     #[error(transparent)]
     Packet(#[from] packet::Error),
@@ -106,6 +111,7 @@ pub(super) struct Parts {
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
     pub(super) bounds: Bounds,
+    pub(super) lock: Option<OutputLock>,
     pub(super) runner: Option<capture::Runner>,
     pub(super) manifest: Option<capture::Manifest>,
     /// Of the output, unless it is for measuring only.
@@ -120,7 +126,6 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         feeds,
         table,
         ends,
-        manifest,
         ..
     } = parts;
     let extras = capture::Extras {
@@ -134,6 +139,10 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         parts.bounds,
         capture::Keeping::default(),
     )?;
+    let beside = capture::Beside {
+        manifest: parts.manifest,
+    let (captures, mut writers) = capture::start_with(&parts.writer, &parts.setup, beside)?;
+    writers.keep(parts.setup.output, parts.bounds)?;
     let shared = Arc::new(receiver::Shared::default());
     shared.allowed.store(Arc::new(allowed));
     let joints = Joints {

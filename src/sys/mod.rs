@@ -11,6 +11,7 @@ pub mod folder;
 pub mod interface;
 pub mod leap;
 pub mod lease;
+pub mod passed;
 pub mod privileges;
 pub mod recv;
 pub mod ring;
@@ -30,3 +31,6 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
         Ok(result)
     }
 }
+
+#[cfg(test)]
+mod tests;
