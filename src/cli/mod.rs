@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod failure;
 mod hook_runner;
+mod flows;
 mod inspect;
 mod interrupt;
 mod ledger;
@@ -58,6 +59,8 @@ enum Verb {
     Verify(verify::Args),
     /// Recover the capture files that a crash left.
     Recover(recover::Args),
+    /// Read VPC Flow Logs: sums, top talkers, and AWS's records beside ours.
+    Flows(flows::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
@@ -95,6 +98,7 @@ impl Verb {
             Self::Inspect(args) => inspect::run(args),
             Self::Verify(args) => verify::run(args),
             Self::Recover(args) => recover::run(args),
+            Self::Flows(args) => flows::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::HookRunner(args) => hook_runner::run(&args),
