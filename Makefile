@@ -67,6 +67,7 @@ install: $(BINARY)
 	install -d $(DESTDIR)$(LIB)/systemd/system $(DESTDIR)$(SHARE)/man/man1
 	sed -e 's|/usr/bin/|$(PREFIX)/bin/|; s|/usr/share/|$(SHARE)/|; s|/etc/mirrortap|$(SYSCONFDIR)/mirrortap|g' \
 		systemd/mirrortap.service > $(DESTDIR)$(LIB)/systemd/system/mirrortap.service
+	sed -e 's|/usr/share/|$(SHARE)/|' systemd/mirrortap.socket > $(DESTDIR)$(LIB)/systemd/system/mirrortap.socket
 	install -D -m 644 systemd/mirrortap.sysusers $(DESTDIR)$(LIB)/sysusers.d/mirrortap.conf
 	install -D -m 644 systemd/mirrortap.tmpfiles $(DESTDIR)$(LIB)/tmpfiles.d/mirrortap.conf
 	install -D -m 644 systemd/60-mirrortap.sysctl.conf $(DESTDIR)$(LIB)/sysctl.d/60-mirrortap.conf
@@ -82,7 +83,7 @@ endif
 # Captures and configuration stay.
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/mirrortap $(DESTDIR)$(LIB)/systemd/system/mirrortap.service \
-		$(DESTDIR)$(LIB)/sysusers.d/mirrortap.conf $(DESTDIR)$(LIB)/tmpfiles.d/mirrortap.conf \
+		$(DESTDIR)$(LIB)/systemd/system/mirrortap.socket $(DESTDIR)$(LIB)/sysusers.d/mirrortap.conf $(DESTDIR)$(LIB)/tmpfiles.d/mirrortap.conf \
 		$(DESTDIR)$(LIB)/sysctl.d/60-mirrortap.conf $(DESTDIR)$(SHARE)/man/man1/mirrortap.1 \
 		$(DESTDIR)$(SHARE)/bash-completion/completions/mirrortap
 	rm -rf $(DESTDIR)$(SHARE)/doc/mirrortap

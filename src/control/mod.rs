@@ -9,6 +9,7 @@
 pub mod client;
 mod config;
 mod families;
+mod hosts;
 mod kernel;
 mod listen;
 mod render;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::hosts::Hosts;
 use crate::control::listen::{self, SocketFile};
 use crate::control::routes::{Door, Room, answer};
 use crate::control::{Config, Error, Handles, Socket};
@@ -56,6 +58,7 @@ pub struct Doors {
     tcp: Option<std::net::TcpListener>,
     unix: Option<std::os::unix::net::UnixListener>,
     socket: Option<SocketFile>,
+    hosts: Hosts,
 }
 
 impl Doors {
@@ -66,8 +69,18 @@ impl Doors {
     /// is no reason not to start: the log says that there is none.
     pub fn open(config: &Config, output: &Path) -> Result<Self, Error> {
         let tcp = config.listen.map(listen::tcp).transpose()?;
+        let beyond = config.listen.filter(|address| !address.ip().is_loopback());
+        if let Some(address) = beyond {
+            tracing::warn!(%address, "Control listens beyond this machine: whoever reaches the port may read health, metrics and status.");
+        }
         let (unix, socket) = open_socket(config, output)?.unzip();
-        Ok(Self { tcp, unix, socket })
+        let hosts = Hosts::new(&config.hosts);
+        Ok(Self {
+            tcp,
+            unix,
+            socket,
+            hosts,
+        })
     }
 
     /// Starts answering; nothing is started where both doors are off.
@@ -75,11 +88,16 @@ impl Doors {
     /// # Errors
     /// When there is no thread to be had.
     pub fn serve(self, handles: Handles) -> Result<Server, Error> {
-        let Self { tcp, unix, socket } = self;
+        let Self {
+            tcp,
+            unix,
+            socket,
+            hosts,
+        } = self;
         let address = tcp.as_ref().and_then(|l| l.local_addr().ok());
         let stop = CancellationToken::new();
         let thread = if tcp.is_some() || unix.is_some() {
-            let room = Arc::new(Room::new(handles));
+            let room = Arc::new(Room::new(handles, hosts));
             Some(spawn((tcp, unix), room, stop.clone()).map_err(Error::Thread)?)
         } else {
             None
@@ -182,9 +200,14 @@ async fn accept_tcp(listener: tokio::net::TcpListener, room: Arc<Room>) {
 
 async fn accept_unix(listener: tokio::net::UnixListener, room: Arc<Room>) {
     let mut clients = Clients::default();
+    let own = std::fs::metadata("/proc/self").map(|of| of.uid()).ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => clients.admit(stream, &room, Door::Unix),
+            Ok((stream, _)) => {
+                let peer = stream.peer_cred().map(|peer| peer.uid());
+                let trusted = peer.is_ok_and(|uid| uid == 0 || Some(uid) == own);
+                clients.admit(stream, &room, Door::Unix { trusted });
+            }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }

@@ -20,11 +20,11 @@ use tokio::sync::oneshot;
 pub use sensor::{Overrides, Sensor};
 
 use crate::config::Config;
-use crate::pipeline::{self, Report};
+use crate::pipeline::{self, Lasting, Report};
 use crate::sandbox::Enforced;
 use crate::sink::capture;
 use crate::source::Kind;
-use crate::sys::signals;
+use crate::source::passed::Passed;
 use crate::{control, logging, sandbox};
 
 /// Why the daemon did not start.
@@ -60,7 +60,8 @@ pub fn run(
 ) -> Result<Option<Report>, Error> {
     overrides.apply(&mut config);
     logging::init(&config.log);
-    // before anything is open that a hook could inherit
+    // before anything is opened that a passed socket could be taken for, or that a hook could inherit
+    let passed = Passed::from_env().map_err(pipeline::Error::from)?;
     let runner = runner(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,7 +73,11 @@ pub fn run(
         Signals::new().map_err(Error::Runtime)?
     };
     let notify = notify::Notify::from_env();
-    let opened = pipeline::open(&config, &sensor::base(file.as_deref()))?.with_runner(runner);
+    let keeps = notify.keeps();
+    let lasting = Lasting { passed, keeps };
+    let base = sensor::base(file.as_deref());
+    let mut opened = pipeline::open_over(&config, &base, lasting)?.with_runner(runner);
+    notify.keep(&opened.take_bound());
     let doors = control::Doors::open(&config.control, &config.output)?;
     let kind = opened.sources().first().map(|facts| facts.kind);
     let enforced = close(&config, file.as_deref(), kind)?;
@@ -99,9 +104,6 @@ pub fn runner(config: &Config) -> Result<Option<capture::Runner>, Error> {
     let command = config.writer.on_close.as_deref();
     let runner = command.map(capture::Runner::start).transpose();
     let runner = runner.map_err(Error::Runner)?;
-    if let Err(error) = signals::ignore_file_size() {
-        tracing::warn!(%error, "A file beyond the limit on the size of files (ulimit -f) will end the program.");
-    }
     Ok(runner)
 }
 

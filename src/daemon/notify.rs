@@ -6,12 +6,15 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+
+use crate::source::passed::KEPT;
 
 /// A service manager that does not read must not hold up the signal loop for longer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,6 +49,22 @@ impl Notify {
         // without a line there is nobody to be fed for
         let interval = interval.filter(|_| line.is_some());
         Self { line, interval }
+    }
+
+    /// Whether the service manager keeps descriptors for the next start. Since systemd 254 it says so (`FDSTORE`).
+    pub(super) fn keeps(&self) -> bool {
+        let most = std::env::var("FDSTORE").ok().and_then(|n| n.parse::<u32>().ok());
+        self.line.is_some() && most.is_some_and(|n| n > 0)
+    }
+
+    /// Gives it the sockets to keep, under one name. While the sandbox is still open: descriptors travel by a call that it forbids.
+    pub(super) fn keep(&self, sockets: &[OwnedFd]) {
+        for socket in sockets {
+            let state = [NotifyState::FdStore, NotifyState::FdName(KEPT)];
+            if let Err(error) = sd_notify::notify_with_fds(&state, &[socket.as_fd()]) {
+                tracing::warn!(%error, "The service manager does not keep a socket: what comes during a restart is lost.");
+            }
+        }
     }
 
     /// Everything is bound and writable; `status` is one line for `systemctl status`. Also ends a reload.

@@ -12,7 +12,7 @@ use crate::receiver::{self, Way};
 use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::source::{Allowed, Source, packet, udp, xdp};
+use crate::source::{Allowed, Source, packet, passed, udp, xdp};
 use crate::spool::lock::OutputLock;
 use crate::spool::manifest::KeyError;
 use crate::spool::retain::Bounds;
@@ -25,6 +25,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] udp::Error),
+    /// Sockets that the service manager has passed.
+    #[error(transparent)]
+    Passed(#[from] passed::Error),
     /// A packet ring.
     #[error(transparent)]
     Packet(#[from] packet::Error),

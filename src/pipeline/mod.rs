@@ -19,10 +19,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use build::{Error, Outlet};
-pub use feeds::Choice;
+pub use feeds::{Choice, Lasting};
 pub use layout::Layout;
 pub use machine::Machine;
-pub use open::{Opened, live, live_into, open, open_replay, over, replay};
+pub use open::{Opened, live, live_into, open, open_over, open_replay, over, replay};
 pub use report::Report;
 
 use crossbeam_channel::Receiver;

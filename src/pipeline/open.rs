@@ -4,12 +4,13 @@
 //! written to, the sessions are compiled. Holds: no thread has been started yet, so that whoever wants to give up privileges for all of them can do it
 //! between [`open`] and [`Opened::start`]; a port in use is told before anything is made.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::pipeline::build::{self, Ends, Error, Fed, Outlet, Parts};
-use crate::pipeline::feeds::{self, Choice};
+use crate::pipeline::feeds::{self, Choice, Lasting};
 use crate::pipeline::{Layout, Machine, Pipeline, report};
 use crate::session::{Keep, Table};
 use crate::sink::capture::{self, Manifest};
@@ -27,6 +28,7 @@ pub struct Opened {
     parts: Parts,
     sources: Vec<Arc<Facts>>,
     choice: Choice,
+    bound: Vec<OwnedFd>,
     progress: Option<Arc<Progress>>,
 }
 
@@ -42,13 +44,26 @@ impl std::fmt::Debug for Opened {
 /// # Errors
 /// What can't be had: a socket, the output; sessions that do not compile.
 pub fn open(config: &Config, base: &Path) -> Result<Opened, Error> {
-    open_into(config, base, Outlet::Files)
+    open_into(config, base, Outlet::Files, Lasting::default())
+}
+
+/// As [`open`], over sockets that were passed, and with some that are kept.
+///
+/// # Errors
+/// As for [`open`]; a passed socket that is no good.
+pub fn open_over(config: &Config, base: &Path, lasting: Lasting) -> Result<Opened, Error> {
+    open_into(config, base, Outlet::Files, lasting)
 }
 
 /// As [`open`], and what is kept goes where `outlet` says.
-fn open_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Opened, Error> {
+fn open_into(
+    config: &Config,
+    base: &Path,
+    outlet: Outlet,
+    lasting: Lasting,
+) -> Result<Opened, Error> {
     let layout = layout(config);
-    let opened = feeds::open(config, &layout)?;
+    let opened = feeds::open(config, &layout, lasting)?;
     let feeds = fed(opened.sources, &layout);
     let mut parts = parts(
         config,
@@ -65,6 +80,7 @@ fn open_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Opened, Err
         parts,
         sources: opened.facts,
         choice: opened.choice,
+        bound: opened.bound,
         progress: None,
     })
 }
@@ -89,6 +105,7 @@ pub fn open_replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<
         parts,
         sources: Vec::new(),
         choice: Choice::default(),
+        bound: Vec::new(),
         progress: Some(progress),
     })
 }
@@ -106,7 +123,7 @@ pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
 /// # Errors
 /// As for [`live`].
 pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
-    open_into(config, base, outlet)?.start()
+    open_into(config, base, outlet, Lasting::default())?.start()
 }
 
 /// Starts a replay of captures of outer packets. It runs by itself until the files are through.
@@ -154,6 +171,11 @@ impl Opened {
     pub fn with_runner(mut self, runner: Option<capture::Runner>) -> Self {
         self.parts.runner = runner;
         self
+    }
+
+    /// The sockets that were bound here, for a service manager that keeps them.
+    pub fn take_bound(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.bound)
     }
 
     /// What is known of the sources.

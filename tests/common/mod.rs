@@ -254,8 +254,19 @@ impl Sensor {
     }
 
     /// The same through another command line, such as one that limits it.
-    pub fn start_with(mut command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
-        let (udp, http) = (free_udp_port(), free_tcp_port());
+    pub fn start_with(command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
+        Self::start_on(command, folder, config, more, free_udp_port())
+    }
+
+    /// The same on a port that the caller has chosen.
+    pub fn start_on(
+        mut command: Command,
+        folder: &Path,
+        config: &str,
+        more: &[&str],
+        udp: u16,
+    ) -> Self {
+        let http = free_tcp_port();
         let file = folder.join("mirrortap.toml");
         fs::write(&file, config).unwrap();
         let child = command

@@ -32,12 +32,11 @@ pub enum Cause {
     Interval,
     /// It holds `rotate_packets` packets.
     Packets,
-    /// A write to it had failed, after which zstd compresses no more; it can be written to again.
+    /// A write to it had failed, and it takes no more: an I/O error, the process' limit on file sizes, or a compressed frame that cannot be
+    /// gone on with.
     WriteFailed,
     /// Its session was changed or removed by a reload.
     Retired,
-    /// It took no more: an I/O error, or the process' limit on file sizes.
-    Failed,
     /// The program stops.
     Shutdown,
     /// An earlier run was ended in the middle of it.
@@ -53,7 +52,6 @@ impl Cause {
             Self::Packets => "packets",
             Self::WriteFailed => "write_failed",
             Self::Retired => "retired",
-            Self::Failed => "failed",
             Self::Shutdown => "shutdown",
             Self::Crash => "crash",
         }

@@ -10,11 +10,12 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{SendTimeoutError, Sender};
+use crossbeam_channel::Sender;
 
 use crate::packet::DropReason;
 use crate::sink::capture::closed::Cause;
 use crate::sink::capture::closer::Job;
+use crate::sink::capture::handover::Handover;
 use crate::sink::capture::peers::Peers;
 use crate::sink::capture::plan::{Outcome, Plan};
 use crate::sink::capture::queue::{Heap, Stretch};
@@ -27,9 +28,6 @@ use crate::time;
 
 /// After a file could not be opened, the next attempt is made so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// How often a writer that waits for a closer shows that it is alive.
-const WAIT: Duration = Duration::from_millis(250);
 
 /// Bytes that are worth a write into the page cache: what waits for more is memory.
 const BUFFERED_WRITE: usize = 256 << 10;
@@ -51,7 +49,7 @@ pub(super) struct Desk {
     pub(super) number: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) stats: Arc<Stats>,
-    closers: Vec<Sender<Job>>,
+    handover: Handover,
     /// Whether a record of lower order than the last is worth telling.
     ordered: bool,
     means: Means,
@@ -75,9 +73,9 @@ impl Desk {
     ) -> Self {
         Self {
             number,
+            handover: Handover::new(closers, Arc::clone(&stats)),
             shared,
             stats,
-            closers,
             ordered,
             staging: Staging::new(means.encoders),
             means,
@@ -402,7 +400,7 @@ impl Desk {
             Err(short) => self.fail_to_write(series, short.error),
         }
         if std::mem::take(&mut series.is_hopeless) {
-            self.seal(series, Cause::Failed);
+            self.seal(series, Cause::WriteFailed);
         }
         self.keep_going(series);
     }
@@ -482,7 +480,7 @@ impl Desk {
             ledger: series.target.ledger.read(),
             file: None,
         };
-        self.hand_over(series.target.id, job);
+        self.handover.give(series.target.id, job, self.number);
     }
 
     /// A file without statistics is still whole, so a failure here is no more than a pity.
@@ -504,28 +502,6 @@ impl Desk {
                 path = %current.partial.path().display(),
                 "the interface statistics of a capture file could not be written"
             );
-        }
-    }
-
-    /// Files of one target go to the same closer, and so stay in order. When very many files wait
-    /// for their sync, the writer waits too: memory is bounded, and what comes meanwhile is counted.
-    fn hand_over(&self, target: u32, job: Job) {
-        let Some(closer) = self
-            .closers
-            .get(target as usize % self.closers.len().max(1))
-        else {
-            return;
-        };
-        let mut job = job;
-        loop {
-            match closer.send_timeout(job, WAIT) {
-                Ok(()) => return,
-                Err(SendTimeoutError::Timeout(back)) => job = back,
-                Err(SendTimeoutError::Disconnected(back)) => {
-                    return self.stats.lose_file(back.sealed.partial().to_owned());
-                }
-            }
-            self.stats.beat(self.number, time::monotonic());
         }
     }
 }

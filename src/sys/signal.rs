@@ -13,7 +13,7 @@ extern "C" fn nothing(_: libc::c_int) {}
 ///
 /// # Errors
 /// Those of sigaction(2); none on Linux.
-pub fn ignore_file_size() -> io::Result<()> {
+pub fn survive_file_limit() -> io::Result<()> {
     // SAFETY: sigaction is made of integers, a set of bits and an optional function, for which all-zero bytes are valid.
     let mut action: libc::sigaction = unsafe { zeroed() };
     action.sa_sigaction = nothing as *const () as usize;
@@ -30,7 +30,7 @@ pub fn ignore_file_size() -> io::Result<()> {
 mod tests {
     #[test]
     fn the_signal_can_be_survived() {
-        super::ignore_file_size().unwrap();
+        super::survive_file_limit().unwrap();
         // SAFETY: raise(3) takes no pointer; the handler was set just now.
         assert_eq!(unsafe { libc::raise(libc::SIGXFSZ) }, 0);
     }
