@@ -84,7 +84,9 @@ fn check(config: &Config, overrides: &daemon::Overrides) -> Result<(), Failure> 
 pub(super) fn failed(error: &daemon::Error) -> Failure {
     use pipeline::Error as P;
     let code = match error {
-        daemon::Error::Pipeline(P::Listen(_) | P::Passed(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_))
+        daemon::Error::Pipeline(
+            P::Listen(_) | P::Passed(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_),
+        )
         | daemon::Error::Control(_)
         | daemon::Error::Sandbox(_) => failure::UNAVAILABLE,
         daemon::Error::Pipeline(P::Sessions(_) | P::Manifest(_)) => failure::CONFIG,

@@ -23,15 +23,25 @@ impl Hosts {
     pub(crate) fn has(&self, host: &str) -> bool {
         let name = without_port(host);
         let bare = name.trim_start_matches('[').trim_end_matches(']');
-        let is_plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        is_plain || bare.parse::<IpAddr>().is_ok() || self.0.contains(&name.trim_end_matches('.').to_ascii_lowercase())
+        let is_plain =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        is_plain
+            || bare.parse::<IpAddr>().is_ok()
+            || self
+                .0
+                .contains(&name.trim_end_matches('.').to_ascii_lowercase())
     }
 }
 
 /// `name:port`, `[address]:port`, or either without the port.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !(name.contains(':') && !name.ends_with(']')) => name,
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit())
+                && !(name.contains(':') && !name.ends_with(']')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -44,11 +54,28 @@ mod tests {
     fn addresses_and_known_names_are_ours_and_no_other() {
         let hosts = Hosts::new(&["Sensor.example".to_owned()]);
         for host in [
-            "127.0.0.1", "127.0.0.1:9477", "[::1]:9477", "[::1]", "::1", "localhost", "LOCALHOST:80", "mirrortap:9477", "sensor.example:9477", "sensor.example.",
+            "127.0.0.1",
+            "127.0.0.1:9477",
+            "[::1]:9477",
+            "[::1]",
+            "::1",
+            "localhost",
+            "LOCALHOST:80",
+            "mirrortap:9477",
+            "sensor.example:9477",
+            "sensor.example.",
         ] {
             assert!(hosts.has(host), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:9477", "sensor.example.evil", "127.0.0.1.evil.example", ":80", "localhost:80:90"] {
+        for host in [
+            "",
+            "evil.example",
+            "evil.example:9477",
+            "sensor.example.evil",
+            "127.0.0.1.evil.example",
+            ":80",
+            "localhost:80:90",
+        ] {
             assert!(!hosts.has(host), "{host}");
         }
     }

@@ -53,7 +53,9 @@ impl Notify {
 
     /// Whether the service manager keeps descriptors for the next start. Since systemd 254 it says so (`FDSTORE`).
     pub(super) fn keeps(&self) -> bool {
-        let most = std::env::var("FDSTORE").ok().and_then(|n| n.parse::<u32>().ok());
+        let most = std::env::var("FDSTORE")
+            .ok()
+            .and_then(|n| n.parse::<u32>().ok());
         self.line.is_some() && most.is_some_and(|n| n > 0)
     }
 

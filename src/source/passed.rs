@@ -79,7 +79,10 @@ impl Passed {
         let taken = taken.map_err(|e| Error::Variables(format!("LISTEN_FDS={count}: {e}")))?;
         let sockets = taken.into_iter().map(|fd| {
             let name = names.next().filter(|n| !n.is_empty());
-            Named::new(name.unwrap_or_else(|| "unknown".to_owned()), Socket::from(fd))
+            Named::new(
+                name.unwrap_or_else(|| "unknown".to_owned()),
+                Socket::from(fd),
+            )
         });
         Ok(Self(sockets.collect::<Result<_, _>>()?))
     }
@@ -167,7 +170,9 @@ fn count(pid: Option<String>, fds: Option<String>, own: u32) -> Result<Option<us
     }
     match fds.parse() {
         Ok(count @ 0..=MOST) => Ok(Some(count)),
-        _ => Err(Error::Variables(format!("LISTEN_FDS=\"{fds}\" is no number of descriptors"))),
+        _ => Err(Error::Variables(format!(
+            "LISTEN_FDS=\"{fds}\" is no number of descriptors"
+        ))),
     }
 }
 
@@ -199,11 +204,19 @@ mod tests {
         let socket = udp("127.0.0.1:0", false);
         let mut passed = Passed(vec![named("mirror", socket)]);
         let bound = passed.0[0].bound;
-        assert!(passed.take("127.0.0.1:1".parse().unwrap()).unwrap().is_empty());
+        assert!(
+            passed
+                .take("127.0.0.1:1".parse().unwrap())
+                .unwrap()
+                .is_empty()
+        );
         assert!(passed.refuse_all("packet").is_err());
         let mut passed = Passed(vec![named("mirror", udp(&bound.to_string(), false))]);
         let told = passed.refuse_rest().unwrap_err().to_string();
-        assert!(told.contains("\"mirror\"") && told.contains(&bound.to_string()), "{told}");
+        assert!(
+            told.contains("\"mirror\"") && told.contains(&bound.to_string()),
+            "{told}"
+        );
         let mut passed = Passed(vec![named("mirror", udp(&bound.to_string(), false))]);
         assert_eq!(passed.take(bound).unwrap().len(), 1);
         passed.refuse_rest().unwrap();

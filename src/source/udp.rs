@@ -106,9 +106,14 @@ pub fn bind(address: SocketAddr, count: usize, config: &Config) -> Result<Vec<Ud
 ///
 /// # Errors
 /// A step failed.
-pub fn adopt(sockets: Vec<Socket>, address: SocketAddr, config: &Config) -> Result<Vec<Udp>, Error> {
+pub fn adopt(
+    sockets: Vec<Socket>,
+    address: SocketAddr,
+    config: &Config,
+) -> Result<Vec<Udp>, Error> {
     let each = sockets.into_iter();
-    each.map(|socket| Udp::adopt(socket, address, config)).collect()
+    each.map(|socket| Udp::adopt(socket, address, config))
+        .collect()
 }
 
 fn open(address: SocketAddr, share: bool) -> Result<Socket, Error> {
