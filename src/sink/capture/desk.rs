@@ -471,7 +471,8 @@ impl Desk {
             current.partial.discard();
             return;
         }
-        self.write_statistics(series, &mut current);
+        let bytes = current.statistics(&mut self.peers, &series.target.settings);
+        current.append_statistics(&bytes, &mut self.staging);
         series.let_go(&current, &self.stats.weights);
         let closed = current.describe(&series.target, series.worker, cause);
         let job = Job {
@@ -481,27 +482,5 @@ impl Desk {
             file: None,
         };
         self.handover.give(series.target.id, job, self.number);
-    }
-
-    /// A file without statistics is still whole, so a failure here is no more than a pity.
-    fn write_statistics(&mut self, series: &Series, current: &mut Current) {
-        let bytes = current.statistics(&mut self.peers, &series.target.settings);
-        if bytes.is_empty() {
-            return;
-        }
-        let woken = current.partial.wake().is_ok();
-        let mut parts = [IoSlice::new(&bytes)];
-        if !woken
-            || current
-                .partial
-                .append(&mut parts, &mut self.staging)
-                .is_err()
-        {
-            current.partial.keep(0);
-            tracing::warn!(
-                path = %current.partial.path().display(),
-                "the interface statistics of a capture file could not be written"
-            );
-        }
     }
 }
