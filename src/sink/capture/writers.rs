@@ -322,6 +322,33 @@ fn join(thread: JoinHandle<()>, end: time::Monotonic) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::capture::tests as tests_support;
+
+    #[test]
+    fn a_writer_that_panics_is_told_at_once_and_what_comes_for_it_is_counted_as_lost_with_it() {
+        let shared = Arc::new(Shared::new(1 << 20, 1, true));
+        let stats = Stats::new(Arc::clone(&shared), 1);
+        let (target, peer) = (tests_support::target(0), tests_support::peer(0));
+        let kept = crate::sink::Kept {
+            frame: &[7; 60],
+            origlen: 60,
+            time: time::Timestamp::default(),
+            order: 1,
+        };
+        let (sender, bundles) = unbounded();
+        let mut capture = Capture::new(0, Arc::clone(&shared), vec![sender]);
+        let keep = |capture: &mut Capture| crate::sink::Sink::keep(capture, &target, &peer, kept);
+        keep(&mut capture).expect("there is room");
+        let body = || watched(0, &shared, &stats, || panic!("made to"));
+        assert!(catch_unwind(AssertUnwindSafe(body)).is_err(), "it goes on to the join");
+        let trouble = stats.health().expect_err("it is told");
+        assert!(trouble.reason.contains("it panicked: made to"), "{trouble:?}");
+        drop(bundles);
+        drop(capture);
+        let tally = target.ledger.read();
+        let lost = tally.dropped[crate::packet::DropReason::ThreadLost.index()];
+        assert_eq!((lost, shared.pool.used()), (1, 0));
+    }
 
     #[test]
     fn the_limit_on_open_files_is_read_from_the_kernels_table() {
