@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::{
-    Buffer, Counters, Files, Receiver, RefusedSource, RefusedSources, Rule, Session, ShedSource,
-    Snapshot, Source, Worker, Writer,
+    Buffer, Counters, Files, Receiver, RefusedSource, RefusedSources, Retention, Rule, Session,
+    ShedSource, Snapshot, Source, Worker, Writer,
 };
 use crate::packet::{DropReason, Peer};
 use crate::pipeline::{Pipeline, Report};
@@ -43,6 +43,7 @@ pub(super) fn of(pipeline: &Pipeline) -> Snapshot {
         writers: writers(pipeline, now),
         buffer: buffer(pipeline),
         files: files(pipeline, report.files_total),
+        retention: retention(pipeline),
         counters: counters(pipeline),
         refused_sources: refused_sources(pipeline),
         shed_sources: shed_sources(pipeline),
@@ -194,6 +195,22 @@ fn files(pipeline: &Pipeline, closed: u64) -> Files {
         lost: stats.files_lost.value(),
         late_packets: stats.late.value(),
         hook_failures: stats.hooks_failed.value() + stats.hooks_skipped.value(),
+    }
+}
+
+fn retention(pipeline: &Pipeline) -> Retention {
+    let stats = &pipeline.capture;
+    let deleted = stats.deleted.read();
+    Retention {
+        kept_files: stats.kept_files.value(),
+        kept_bytes: stats.kept_bytes.value(),
+        free_bytes: stats.free_bytes.value(),
+        deleted_files: deleted
+            .map(|(cause, files, _)| (cause.name(), files))
+            .into(),
+        deleted_bytes: deleted
+            .map(|(cause, _, bytes)| (cause.name(), bytes))
+            .into(),
     }
 }
 

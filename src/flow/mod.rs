@@ -1,13 +1,24 @@
-//! Flows: which packets belong together.
+//! Flows: which packets belong together, and what is known of each flow.
 //!
-//! Takes: a flow key and where the packet was mirrored. Gives: a hash that is the same for both directions.
-//! Holds: equal for a packet and its reply, and for every fragment of a datagram; different sessions with the
-//! same addresses (overlapping VPCs) hash apart.
+//! Takes: a flow key and where the packet was mirrored. Gives: a hash that is the same for both directions, and a
+//! bounded [`Table`] of flows by interface and direction that gives each of them back, closed, once per interval. Holds:
+//! the hash is equal for a packet and its reply, and for every fragment of a datagram; different sessions with the
+//! same addresses (overlapping VPCs) hash apart. The packets of all closed flows are the packets that were put in.
 //!
 //! The sum and the exclusive-or of two endpoints do not depend on their order; both are mixed in, so
 //! that endpoints which agree in one still differ in the other.
 
+mod closed;
+mod entry;
+mod pieces;
+mod seen;
+mod table;
+
 use std::net::IpAddr;
+
+pub use closed::{Addresses, Closed, Why};
+pub use seen::{Key, Seen};
+pub use table::{Counts, Limits, Table};
 
 use crate::headers::Headers;
 use crate::packet::Vni;

@@ -169,6 +169,22 @@ impl Tally {
         }
     }
 
+    /// What this reading has beyond an earlier one of the same ledger.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        since.received = self.received.saturating_sub(earlier.received);
+        since.bytes_received = self.bytes_received.saturating_sub(earlier.bytes_received);
+        since.written = self.written.saturating_sub(earlier.written);
+        since.bytes_written = self.bytes_written.saturating_sub(earlier.bytes_written);
+        for (mine, theirs) in since.filtered.iter_mut().zip(earlier.filtered) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        for (mine, theirs) in since.dropped.iter_mut().zip(earlier.dropped) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        since
+    }
+
     /// All packets filtered, whatever the reason.
     pub fn filtered_total(&self) -> u64 {
         self.filtered.iter().sum()

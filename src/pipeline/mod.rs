@@ -19,10 +19,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use build::{Error, Outlet};
-pub use feeds::Choice;
+pub use feeds::{Choice, Lasting};
 pub use layout::Layout;
 pub use machine::Machine;
-pub use open::{Opened, live, live_into, open, open_replay, over, replay};
+pub use open::{Opened, live, live_into, open, open_over, open_replay, over, replay};
 pub use report::Report;
 
 use crossbeam_channel::Receiver;
@@ -101,6 +101,7 @@ impl Pipeline {
         // what workers have in hand for the old sessions gets there first, so that it needs no file of its own
         std::thread::sleep(SETTLE);
         if let Some(writers) = self.writers().as_ref() {
+            writers.bound(config.bounds());
             retired
                 .into_iter()
                 .for_each(|target| writers.retire(target));
@@ -178,10 +179,21 @@ impl Pipeline {
         let left = limit.saturating_sub(time::monotonic().since(start));
         // apart, so that the lock is not held while the writers end
         let writers = self.writers().take();
-        stuck.extend(writers.into_iter().flat_map(|w| w.finish(left).stuck));
+        if let Some(writers) = writers {
+            let ended = writers.finish_with(left, |late| {
+                stuck.extend_from_slice(late);
+                self.last_report(&stuck).stopped()
+            });
+            stuck = ended.stuck;
+        }
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
         }
+        self.last_report(&stuck)
+    }
+
+    /// The ledger when nothing is counted any more, but perhaps by threads that are stuck.
+    fn last_report(&self, stuck: &[String]) -> Report {
         if stuck.is_empty() && !self.has_lost_a_thread() {
             return Report::of(self);
         }

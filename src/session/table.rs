@@ -302,7 +302,7 @@ mod tests {
 
     use super::*;
     use crate::session::Config;
-    use crate::spool::{Format, Precision};
+    use crate::spool::{Compression, Format, Precision};
 
     fn settings() -> Settings {
         Settings {
@@ -310,6 +310,8 @@ mod tests {
             format: Format::Pcap,
             precision: Precision::Nanos,
             snaplen: 65_535,
+            compression: Compression::None,
+            level: 0,
             rotate_size: None,
             rotate_interval: None,
             rotate_packets: None,

@@ -14,6 +14,7 @@ mod matcher;
 mod naps;
 mod outer;
 pub mod packet;
+pub mod passed;
 pub mod replay;
 mod strangers;
 pub mod synthetic;
