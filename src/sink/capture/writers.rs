@@ -474,9 +474,15 @@ mod tests {
         let keep = |capture: &mut Capture| crate::sink::Sink::keep(capture, &target, &peer, kept);
         keep(&mut capture).expect("there is room");
         let body = || watched(0, &shared, &stats, || panic!("made to"));
-        assert!(catch_unwind(AssertUnwindSafe(body)).is_err(), "it goes on to the join");
+        assert!(
+            catch_unwind(AssertUnwindSafe(body)).is_err(),
+            "it goes on to the join"
+        );
         let trouble = stats.health().expect_err("it is told");
-        assert!(trouble.reason.contains("it panicked: made to"), "{trouble:?}");
+        assert!(
+            trouble.reason.contains("it panicked: made to"),
+            "{trouble:?}"
+        );
         drop(bundles);
         drop(capture);
         let tally = target.ledger.read();

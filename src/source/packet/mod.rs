@@ -212,9 +212,8 @@ impl Packet {
         let now = time::monotonic();
         let has_had = |at, time| now.since(at) > time;
         let (usual, longest) = (self.retire * 2 + LAST_BLOCK, self.retire * 2 + LATE_BLOCK);
-        self.stopping.is_some_and(|at| {
-            has_had(at, longest) || has_had(at, usual) && self.found >= self.told
-        })
+        self.stopping
+            .is_some_and(|at| has_had(at, longest) || has_had(at, usual) && self.found >= self.told)
     }
 
     /// Waits for a block. A ring whose interface went down goes on when it comes back; one whose interface was removed does
