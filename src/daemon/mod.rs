@@ -25,7 +25,6 @@ use crate::sandbox::Enforced;
 use crate::sink::capture;
 use crate::source::Kind;
 use crate::source::passed::Passed;
-use crate::sys::signals;
 use crate::{control, logging, sandbox};
 
 /// Why the daemon did not start.
