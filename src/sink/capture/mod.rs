@@ -35,6 +35,7 @@ mod series;
 mod share;
 mod shared;
 mod stats;
+mod watched;
 mod weights;
 mod writer;
 mod writers;

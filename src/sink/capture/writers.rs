@@ -4,7 +4,6 @@
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
 //! hook, scribe, and none is waited for past the deadline.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,7 +11,6 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::logging::said;
 use crate::sink::capture::closed::Files;
 use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
@@ -26,7 +24,8 @@ use crate::sink::capture::run::Bundle;
 use crate::sink::capture::runner::Runner;
 use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
-use crate::sink::capture::stats::{Place, Stats};
+use crate::sink::capture::stats::Stats;
+use crate::sink::capture::watched::watched;
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool::lock::{self, OutputLock};
 use crate::spool::manifest::{Entry, Stopped, Teller};
@@ -326,22 +325,6 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
         .map_err(Error::Spawn)
 }
 
-/// Does what writer number `number` does. If it panics, that is told at once and stays a trouble, what comes for it counts as lost with
-/// its thread, and the panic goes on.
-fn watched(number: usize, shared: &Shared, stats: &Stats, run: impl FnOnce()) {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else {
-        return;
-    };
-    shared.lose_writer();
-    let reason = format!(
-        "writer {number} has stopped: it panicked: {}; restart the sensor, and please report this",
-        said(&*panic)
-    );
-    tracing::error!("{reason}");
-    stats.trouble(Place::Writer(number), reason);
-    resume_unwind(panic);
-}
-
 /// `wanted`, or what the process' limit on open files leaves for it.
 fn allowed_files(wanted: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
@@ -456,39 +439,6 @@ fn join(thread: JoinHandle<()>, end: time::Monotonic) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::capture::tests as tests_support;
-
-    #[test]
-    fn a_writer_that_panics_is_told_at_once_and_what_comes_for_it_is_counted_as_lost_with_it() {
-        let shared = Arc::new(Shared::new(1 << 20, 1, true));
-        let stats = Stats::new(Arc::clone(&shared), 1);
-        let (target, peer) = (tests_support::target(0), tests_support::peer(0));
-        let kept = crate::sink::Kept {
-            frame: &[7; 60],
-            origlen: 60,
-            time: time::Timestamp::default(),
-            order: 1,
-        };
-        let (sender, bundles) = unbounded();
-        let mut capture = Capture::new(0, Arc::clone(&shared), vec![sender]);
-        let keep = |capture: &mut Capture| crate::sink::Sink::keep(capture, &target, &peer, kept);
-        keep(&mut capture).expect("there is room");
-        let body = || watched(0, &shared, &stats, || panic!("made to"));
-        assert!(
-            catch_unwind(AssertUnwindSafe(body)).is_err(),
-            "it goes on to the join"
-        );
-        let trouble = stats.health().expect_err("it is told");
-        assert!(
-            trouble.reason.contains("it panicked: made to"),
-            "{trouble:?}"
-        );
-        drop(bundles);
-        drop(capture);
-        let tally = target.ledger.read();
-        let lost = tally.dropped[crate::packet::DropReason::ThreadLost.index()];
-        assert_eq!((lost, shared.pool.used()), (1, 0));
-    }
 
     #[test]
     fn the_limit_on_open_files_is_read_from_the_kernels_table() {
