@@ -3,6 +3,7 @@
 # make lint     formatting, clippy, documentation
 # make bench    the benchmarks of each stage
 # make bench-peers   the sensor and replay against other programs: root, about fifteen minutes
+# make soak     a long run under a steady load, told minute by minute (SECONDS=3600); not part of the tests
 # make fuzz     every fuzz target for FUZZ_SECONDS each
 # make install  program, unit, user, folders, kernel settings, configuration (DESTDIR, PREFIX, SYSCONFDIR)
 
@@ -13,13 +14,14 @@ DESTDIR ?=
 # The program that is installed.
 BINARY ?= target/release/mirrortap
 FUZZ_SECONDS ?= 60
+SECONDS ?= 3600
 
 LIB = $(PREFIX)/lib
 SHARE = $(PREFIX)/share
 CONFIG = $(SYSCONFDIR)/mirrortap/mirrortap.toml
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: all build demo test lint setup setup-build bench bench-peers fuzz install uninstall clean
+.PHONY: all build demo test lint setup setup-build bench bench-peers soak fuzz install uninstall clean
 
 all: build
 
@@ -51,6 +53,9 @@ bench: setup-build
 bench-peers: build
 	benches/peers/offline.py
 	benches/peers/live.py
+
+soak: build
+	scripts/soak.py --seconds $(SECONDS)
 
 fuzz:
 	@scripts/setup.sh fuzz

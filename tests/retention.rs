@@ -15,9 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::Sensor;
-use disk_support::{
-    World, check, leave, number, send, wait_settled, wait_sick, wait_until, wait_well,
-};
+use disk_support::{World, check, deliver, leave, number, send, wait_sick, wait_until, wait_well};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -48,8 +46,7 @@ fn files_never_take_more_than_max_size_and_the_newest_are_there() {
     let sensor = Sensor::start(folder.path(), config, &[]);
     let out = folder.path().join("out");
     for _ in 0..10 {
-        send(sensor.udp, "1", 400);
-        wait_settled(&sensor);
+        deliver(&sensor, "1", 400);
         wait_until("the bound", || bytes(&out) <= 1 << 20);
     }
     wait_until("deletions to be told", || deleted(&sensor, "size") > 0);
@@ -114,7 +111,7 @@ fn a_session_over_its_own_bound_costs_no_file_of_another() {
     let other = leave(&out, "vni-2", 1, 400_000, HOUR * 1000);
     let config = "[capture]\nrotate_size = '32KiB'\n[[session]]\nname = 'web'\nvni = 1\n[session.retention]\nmax_size = '128KiB'";
     let sensor = Sensor::start(folder.path(), config, &[]);
-    send(sensor.udp, "1", 1000);
+    deliver(&sensor, "1", 1000);
     wait_until("files of the session to go", || {
         deleted(&sensor, "size") > 10
     });
@@ -130,7 +127,7 @@ fn what_is_not_ours_is_left_alone() {
     let out = folder.path().join("out");
     let goes = leave(&out, "web", 1, 500, HOUR * 9);
     let stays = [
-        leave(&out, "web/deeper", 1, 500, HOUR * 9),
+        leave(&out.join("web"), "deeper", 1, 500, HOUR * 9),
         leave(&out, "other", 1, 500, HOUR * 9),
         leave(elsewhere.path(), "far", 1, 500, HOUR * 9),
         out.join("web/notes.pcap"),
@@ -167,7 +164,7 @@ fn a_file_that_was_changed_after_it_was_seen_stays() {
     });
     fs::write(&files[0], "evidence, edited").unwrap();
     fs::remove_file(&files[1]).unwrap();
-    send(sensor.udp, "1", 300);
+    deliver(&sensor, "1", 300);
     wait_until("deletions", || deleted(&sensor, "size") >= 4);
     let ledger = sensor.stop();
     check(&ledger, &Path::to_owned);
@@ -182,8 +179,7 @@ fn the_free_space_is_kept_while_others_fill_the_disk() {
     };
     let config = "[capture]\nrotate_size = '256KiB'\n[retention]\nmin_free = '25%'\n[writer]\nflush_interval = '50ms'";
     let sensor = world.sensor(config);
-    send(sensor.udp, "1", 6_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 6_000);
     fs::write(world.output("ballast"), vec![0; 8 << 20]).unwrap();
     wait_until("files to go for want of space", || {
         deleted(&sensor, "free") > 0
@@ -191,8 +187,7 @@ fn the_free_space_is_kept_while_others_fill_the_disk() {
     wait_until("the free space", || {
         number(&sensor, &["retention", "free_bytes"]) >= 4 << 20
     });
-    send(sensor.udp, "1", 2_000);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 2_000);
     wait_well(&sensor);
     let ledger = sensor.stop();
     assert_eq!(ledger.dropped("write_failed"), 0, "{}", ledger.0);
@@ -209,8 +204,7 @@ fn when_nothing_may_go_health_says_so_and_writing_goes_on() {
     fs::write(world.output("ballast"), vec![0; 10 << 20]).unwrap();
     let reason = wait_sick(&sensor, "min_free");
     assert!(reason.contains("free some space"), "{reason}");
-    send(sensor.udp, "1", 500);
-    wait_settled(&sensor);
+    deliver(&sensor, "1", 500);
     fs::remove_file(world.output("ballast")).unwrap();
     wait_well(&sensor);
     let ledger = sensor.stop();

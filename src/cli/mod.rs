@@ -7,6 +7,7 @@ mod bench;
 mod check;
 mod demo;
 mod failure;
+mod flows;
 mod hook_runner;
 mod inspect;
 mod interrupt;
@@ -24,6 +25,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
+
+use crate::sys::signal;
 
 /// Receives AWS VPC Traffic Mirroring, takes the VXLAN wrapping off, and writes capture files.
 #[derive(Debug, Parser)]
@@ -56,6 +59,8 @@ enum Verb {
     Verify(verify::Args),
     /// Recover the capture files that a crash left.
     Recover(recover::Args),
+    /// Read VPC Flow Logs: sums, top talkers, and AWS's records beside ours.
+    Flows(flows::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
@@ -73,6 +78,8 @@ enum Verb {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // where that is not possible, the limit ends the program, as it does others
+    let _ = signal::survive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -91,6 +98,7 @@ impl Verb {
             Self::Inspect(args) => inspect::run(args),
             Self::Verify(args) => verify::run(args),
             Self::Recover(args) => recover::run(args),
+            Self::Flows(args) => flows::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::HookRunner(args) => hook_runner::run(&args),

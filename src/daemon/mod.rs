@@ -25,7 +25,6 @@ use crate::sandbox::Enforced;
 use crate::sink::capture;
 use crate::source::Kind;
 use crate::source::passed::Passed;
-use crate::sys::signals;
 use crate::{control, logging, sandbox};
 
 /// Why the daemon did not start.
@@ -105,9 +104,6 @@ pub fn runner(config: &Config) -> Result<Option<capture::Runner>, Error> {
     let command = config.writer.on_close.as_deref();
     let runner = command.map(capture::Runner::start).transpose();
     let runner = runner.map_err(Error::Runner)?;
-    if let Err(error) = signals::ignore_file_size() {
-        tracing::warn!(%error, "A file beyond the limit on the size of files (ulimit -f) will end the program.");
-    }
     Ok(runner)
 }
 

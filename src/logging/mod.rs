@@ -68,7 +68,9 @@ pub fn init(config: &Config) {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.level.name()));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Stderr);
+        .with_writer(|| Stderr)
+        // where nobody reads standard error any more there is nobody to tell of it either, and trying would panic
+        .log_internal_errors(false);
     // an error means that logging has been started before: by a test, or by a verb that contains another
     let _ = match config.format {
         Format::Json => lines.json().flatten_event(true).finish().try_init(),

@@ -260,3 +260,17 @@ proptest! {
         prop_assert!(format.fields().iter().all(|f| record.get(*f) == value(*f)));
     }
 }
+
+#[test]
+fn the_page_lists_every_field_under_its_version() {
+    let page = include_str!("../../docs/flow-logs.md");
+    for version in [2, 3, 4, 5, 7, 8, 9, 10, 11] {
+        let names: Vec<_> = Field::ALL
+            .iter()
+            .filter(|f| f.version() == version)
+            .map(|f| format!("`{f}`"))
+            .collect();
+        let row = format!("| {version} | {} |", names.join(" "));
+        assert!(page.contains(&row), "{row}");
+    }
+}

@@ -16,7 +16,7 @@ pub mod privileges;
 pub mod recv;
 pub mod ring;
 pub mod send;
-pub mod signals;
+pub mod signal;
 pub mod sockopt;
 pub mod usage;
 pub mod xsk;

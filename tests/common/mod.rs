@@ -135,6 +135,23 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Capture files below a folder that is being written to.
+pub fn files_with_hidden(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let extension = path
+            .extension()
+            .is_some_and(|e| e == "pcap" || e == "pcapng");
+        if path.is_dir() {
+            all.extend(files_with_hidden(&path));
+        } else if extension {
+            all.push(path);
+        }
+    }
+    all
+}
+
 /// All packets below a folder, file after file.
 pub fn all_packets(folder: &Path) -> Vec<Packet> {
     files(folder).iter().flat_map(|f| packets(f)).collect()

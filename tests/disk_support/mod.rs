@@ -149,12 +149,16 @@ impl World {
 
     /// The same through another program, such as one that sets limits.
     pub fn sensor_through(&self, words: &[&str], config: &str) -> Sensor {
+        // the control socket lives elsewhere: the disk is for captures
+        self.sensor_with(words, &format!("[control]\nsocket = 'off'\n{config}"))
+    }
+
+    /// The same with nothing else in its configuration.
+    pub fn sensor_with(&self, words: &[&str], config: &str) -> Sensor {
         let mut words = words.iter().copied().chain([PROGRAM]);
         let mut command = self.command(words.next().unwrap());
         command.args(words);
-        // the control socket lives elsewhere: the disk is for captures
-        let config = format!("[control]\nsocket = 'off'\n{config}");
-        Sensor::start_with(command, self.folder.path(), &config, &[])
+        Sensor::start_with(command, self.folder.path(), config, &[])
     }
 
     /// Files with whole packets, each as told; all that was written is in files.
@@ -219,12 +223,26 @@ pub fn number(sensor: &Sensor, path: &[&str]) -> u64 {
         .unwrap_or_else(|| panic!("no {path:?} in {status}"))
 }
 
-/// Packets that ended, in whatever way.
-pub fn wait_settled(sensor: &Sensor) {
+/// Sends packets to a sensor, and waits until each of them has ended, in whatever way.
+pub fn deliver(sensor: &Sensor, vnis: &str, count: u64) {
+    let before = arrived(sensor);
+    send(sensor.udp, vnis, count);
+    wait_ended(sensor, before + count);
+}
+
+/// Waits until so many packets in all have arrived and ended.
+pub fn wait_ended(sensor: &Sensor, count: u64) {
     wait_until("packets to end", || {
-        let status = sensor.status();
-        status["in_flight"].as_i64() == Some(0)
+        arrived(sensor) >= count && sensor.status()["in_flight"].as_i64() == Some(0)
     });
+}
+
+/// What was received, and what the kernel could not hand over.
+pub fn arrived(sensor: &Sensor) -> u64 {
+    let status = sensor.status();
+    let lost = status["kernel_dropped"].as_object().unwrap().values();
+    let lost: u64 = lost.map(|n| n.as_u64().unwrap()).sum();
+    status["ledger"]["received"].as_u64().unwrap() + lost
 }
 
 /// A file as an earlier run may have left it: `age` old, `bytes` long.

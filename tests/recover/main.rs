@@ -11,3 +11,4 @@ mod cuts;
 mod damage;
 #[path = "../spool_support/mod.rs"]
 mod spool_support;
+mod verb;

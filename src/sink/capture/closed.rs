@@ -32,7 +32,8 @@ pub enum Cause {
     Interval,
     /// It holds `rotate_packets` packets.
     Packets,
-    /// A write to it had failed, after which zstd compresses no more; it can be written to again.
+    /// A write to it had failed, and it takes no more: an I/O error, the process' limit on file sizes, or a compressed frame that cannot be
+    /// gone on with.
     WriteFailed,
     /// Its session was changed or removed by a reload.
     Retired,

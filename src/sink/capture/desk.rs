@@ -401,6 +401,9 @@ impl Desk {
             Ok(()) => self.go_on(series),
             Err(short) => self.fail_to_write(series, short.error),
         }
+        if std::mem::take(&mut series.is_hopeless) {
+            self.seal(series, Cause::WriteFailed);
+        }
         self.keep_going(series);
     }
 
@@ -418,6 +421,7 @@ impl Desk {
             return;
         };
         let path = current.partial.path().clone();
+        series.is_hopeless = series::is_hopeless(&source);
         self.fail(series, &Error::Write { path, source });
     }
 

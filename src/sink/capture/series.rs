@@ -172,6 +172,8 @@ pub(super) struct Series {
     pub(super) retry_at: Monotonic,
     /// Why packets are not written for the rest of this flush.
     pub(super) gave_up: Option<DropReason>,
+    /// Its file will take nothing any more: an I/O error, or the process' limit on file sizes.
+    pub(super) is_hopeless: bool,
     /// No more packets are expected: its file is closed as soon as nothing waits.
     pub(super) is_retired: bool,
 }
@@ -193,6 +195,7 @@ impl Series {
             ticket: None,
             retry_at: Monotonic::default(),
             gave_up: None,
+            is_hopeless: false,
             is_retired: false,
         }
     }
@@ -268,6 +271,12 @@ impl Series {
         }
         out
     }
+}
+
+/// Whether a file that refused a write with this error will refuse the next ones too: another one is begun.
+pub(super) fn is_hopeless(error: &std::io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO) || error.kind() == std::io::ErrorKind::FileTooLarge
 }
 
 /// The interface block of a peer; nothing in a pcap file.

@@ -15,6 +15,9 @@ use crate::sink::capture::run::Mark;
 /// Bytes that are worth a bundle, or a write to a device, where the budget is not small.
 const CHUNK: usize = 1 << 20;
 
+/// Bytes that are worth a bundle while the writers can't follow: the cache does not matter then, and full buffers hold the most.
+const LARGE_CHUNK: usize = 8 * CHUNK;
+
 /// What all workers and writers share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -23,6 +26,7 @@ pub(super) struct Shared {
     /// By worker: no record below this order is still to be sent.
     watermarks: Vec<CachePadded<AtomicU64>>,
     chunk: usize,
+    large_chunk: usize,
     /// Set when a writer has panicked.
     writer_lost: AtomicBool,
 }
@@ -40,6 +44,7 @@ impl Shared {
             peers: Register::default(),
             watermarks: (0..workers).map(|_| CachePadded::default()).collect(),
             chunk: CHUNK.min(share),
+            large_chunk: LARGE_CHUNK.min(share),
             writer_lost: AtomicBool::new(false),
         }
     }
@@ -78,7 +83,15 @@ impl Shared {
         }
     }
 
-    /// Bytes that are worth a bundle, or a write.
+    /// Bytes that are worth a bundle now.
+    pub(super) fn bundle(&self) -> usize {
+        match self.pool.is_filling() {
+            true => self.large_chunk,
+            false => self.chunk,
+        }
+    }
+
+    /// Bytes that are worth a write.
     pub(super) fn chunk(&self) -> usize {
         self.chunk
     }

@@ -1,0 +1,104 @@
+//! Which files are read, and what they are packed in.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::bufread::MultiGzDecoder;
+
+const CHUNK: usize = 128 * 1024;
+
+/// Names of flow logs in a folder; others are left alone.
+const ENDINGS: [&str; 4] = [".log", ".gz", ".zst", ".txt"];
+
+/// What is found below a path.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// In the order of their names.
+    pub(super) files: Vec<PathBuf>,
+    /// Parquet files, which are not read.
+    pub(super) parquet: u64,
+    /// Folders that can't be listed, and why.
+    pub(super) unreadable: Vec<(PathBuf, io::Error)>,
+}
+
+impl Found {
+    /// A file is taken whatever it is called; of a folder, what is called like a flow log and not hidden.
+    pub(super) fn below(path: &Path) -> Self {
+        let mut found = Self::default();
+        if fs::metadata(path).is_ok_and(|m| m.is_dir()) {
+            found.folder(path);
+            found.files.sort();
+        } else {
+            found.files.push(path.to_owned());
+        }
+        found
+    }
+
+    /// Links to folders are not followed: there is no way into a circle.
+    fn folder(&mut self, top: &Path) {
+        let mut folders = vec![top.to_owned()];
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+            let entries = match entries {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.unreadable.push((folder, error));
+                    continue;
+                }
+            };
+            for entry in entries {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if name.starts_with('.') {
+                    continue;
+                }
+                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    folders.push(entry.path());
+                } else if name.ends_with(".parquet") {
+                    self.parquet += 1;
+                } else if ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+                    self.files.push(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// Opens a file, or standard input for `-`; the first bytes tell what it is packed in.
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    if path.as_os_str() == "-" {
+        return unpack(io::stdin());
+    }
+    unpack(File::open(path)?)
+}
+
+/// Puts the right decompressor in front.
+pub(super) fn unpack(raw: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+    let mut raw = BufReader::with_capacity(CHUNK, raw);
+    let mut head = Vec::with_capacity(4);
+    raw.by_ref().take(4).read_to_end(&mut head)?;
+    let packed = match head.as_slice() {
+        [0x1F, 0x8B, ..] => Packed::Gzip,
+        [0x28, 0xB5, 0x2F, 0xFD] => Packed::Zstd,
+        b"PAR1" => {
+            let message = "it is Parquet, and only text is read so far";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        _ => Packed::Not,
+    };
+    let whole = io::Cursor::new(head).chain(raw);
+    Ok(match packed {
+        Packed::Gzip => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(whole))),
+        Packed::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(whole)?;
+            Box::new(BufReader::with_capacity(CHUNK, decoder))
+        }
+        Packed::Not => Box::new(whole),
+    })
+}
+
+enum Packed {
+    Gzip,
+    Zstd,
+    Not,
+}
