@@ -14,21 +14,10 @@ use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use common::{PROGRAM, Sensor};
+use common::{PROGRAM, Sensor, wait_until};
 use mirrortap::sandbox::{Calls, allowed};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
-
-/// Until `holds`, or the test fails.
-#[allow(clippy::disallowed_methods, reason = "the deadline of a test")]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A field of `/proc/…/status`, of each thread of a process.
 fn of_threads(pid: u32, field: &str) -> BTreeSet<String> {
