@@ -185,8 +185,12 @@ fn a_sensor_recovers_what_an_earlier_one_left_beside_its_work() {
         workers: 1,
         live: true,
     };
+    let extras = capture::Extras {
+        lock: Some(lock),
+        ..Default::default()
+    };
     let (captures, writers) =
-        capture::start_in(&Config::default(), &setup, Some(lock)).expect("started");
+        capture::start_with(&Config::default(), &setup, extras).expect("started");
     let stats = writers.stats();
     let begun = mirrortap::time::monotonic();
     while stats.files_recovered.value() < 6 || stats.files_aside.value() < 1 {
