@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 
 use crate::QUICK;
 use crate::common::{self, Ledger, Sensor};
-use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
+use crate::disk_support::{
+    World, check, deliver, holding, number, send, wait_sick, wait_until, wait_well,
+};
 
 fn plain() -> (tempfile::TempDir, PathBuf, Sensor) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let config = format!("[control]\nsocket = 'off'\n{QUICK}");
+    let config = format!(
+        "[control]\nsocket = 'off'\n{QUICK}\n{}",
+        holding(folder.path())
+    );
     let sensor = Sensor::start(folder.path(), &config, &[]);
     deliver(&sensor, "1", 100);
     (folder, out, sensor)
@@ -131,7 +136,10 @@ fn a_session_folder_that_is_a_link_is_written_to_and_never_cleared() {
     let out = folder.path().join("out");
     fs::create_dir(&out).unwrap();
     std::os::unix::fs::symlink(far.path(), out.join("vni-1")).unwrap();
-    let config = format!("[control]\nsocket = 'off'\n{QUICK}\n[retention]\nmax_size = '256KiB'");
+    let config = format!(
+        "[control]\nsocket = 'off'\n{QUICK}\n[retention]\nmax_size = '256KiB'\n{}",
+        holding(far.path())
+    );
     let mut sensor = Sensor::start(folder.path(), &config, &[]);
     deliver(&sensor, "1", 1_000);
     wait_until("the link to be told", || {
