@@ -139,6 +139,14 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// How many capture files there are below the session folders of an output, while more are being written.
+pub fn files_so_far(output: &Path) -> usize {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let inside = entries(output).flat_map(|e| entries(&e.path()).collect::<Vec<_>>());
+    let names = inside.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter(|n| n.ends_with(".pcap")).count()
+}
+
 /// Capture files below a folder that is being written to.
 pub fn files_with_hidden(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
@@ -264,12 +272,25 @@ impl Sensor {
 
     /// The same on a port that the caller has chosen.
     pub fn start_on(
-        mut command: Command,
+        command: Command,
         folder: &Path,
         config: &str,
         more: &[&str],
         udp: u16,
     ) -> Self {
+        let mut this = Self::begin(command, folder, config, more, udp);
+        this.wait_for(|code| code == 200);
+        this
+    }
+
+    /// One that need not be healthy: waits until it says how it is.
+    pub fn start_ill(folder: &Path, config: &str) -> Self {
+        let mut this = Self::begin(Command::new(PROGRAM), folder, config, &[], free_udp_port());
+        this.wait_for(|_| true);
+        this
+    }
+
+    fn begin(mut command: Command, folder: &Path, config: &str, more: &[&str], udp: u16) -> Self {
         let http = free_tcp_port();
         let file = folder.join("mirrortap.toml");
         fs::write(&file, config).unwrap();
@@ -291,9 +312,7 @@ impl Sensor {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut this = Self::over(child, udp, http);
-        this.wait_healthy();
-        this
+        Self::over(child, udp, http)
     }
 
     fn over(mut child: Child, udp: u16, http: u16) -> Self {
@@ -313,12 +332,12 @@ impl Sensor {
         }
     }
 
-    fn wait_healthy(&mut self) {
+    fn wait_for(&mut self, good: impl Fn(u16) -> bool) {
         for _ in 0..1200 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the sensor ended with {status}: {:#?}", self.log());
             }
-            if self.get("/healthz").is_some_and(|(code, _)| code == 200) {
+            if self.get("/healthz").is_some_and(|(code, _)| good(code)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));
