@@ -3,6 +3,7 @@
 # make lint     formatting, clippy, documentation
 # make bench    the benchmarks of each stage
 # make bench-peers   the sensor and replay against other programs: root, about fifteen minutes
+# make soak     a long run under a steady load, told minute by minute (SECONDS=3600); not part of the tests
 # make fuzz     every fuzz target for FUZZ_SECONDS each
 # make install  program, unit, user, folders, kernel settings, configuration (DESTDIR, PREFIX, SYSCONFDIR)
 
@@ -13,13 +14,14 @@ DESTDIR ?=
 # The program that is installed.
 BINARY ?= target/release/mirrortap
 FUZZ_SECONDS ?= 60
+SECONDS ?= 3600
 
 LIB = $(PREFIX)/lib
 SHARE = $(PREFIX)/share
 CONFIG = $(SYSCONFDIR)/mirrortap/mirrortap.toml
 SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
 
-.PHONY: all build demo test lint setup setup-build bench bench-peers fuzz install uninstall clean
+.PHONY: all build demo test lint setup setup-build bench bench-peers soak fuzz install uninstall clean
 
 all: build
 
@@ -52,6 +54,9 @@ bench-peers: build
 	benches/peers/offline.py
 	benches/peers/live.py
 
+soak: build
+	scripts/soak.py --seconds $(SECONDS)
+
 fuzz:
 	@scripts/setup.sh fuzz
 	scripts/fuzz.sh $(FUZZ_SECONDS)
@@ -62,6 +67,7 @@ install: $(BINARY)
 	install -d $(DESTDIR)$(LIB)/systemd/system $(DESTDIR)$(SHARE)/man/man1
 	sed -e 's|/usr/bin/|$(PREFIX)/bin/|; s|/usr/share/|$(SHARE)/|; s|/etc/mirrortap|$(SYSCONFDIR)/mirrortap|g' \
 		systemd/mirrortap.service > $(DESTDIR)$(LIB)/systemd/system/mirrortap.service
+	sed -e 's|/usr/share/|$(SHARE)/|' systemd/mirrortap.socket > $(DESTDIR)$(LIB)/systemd/system/mirrortap.socket
 	install -D -m 644 systemd/mirrortap.sysusers $(DESTDIR)$(LIB)/sysusers.d/mirrortap.conf
 	install -D -m 644 systemd/mirrortap.tmpfiles $(DESTDIR)$(LIB)/tmpfiles.d/mirrortap.conf
 	install -D -m 644 systemd/60-mirrortap.sysctl.conf $(DESTDIR)$(LIB)/sysctl.d/60-mirrortap.conf
@@ -77,7 +83,7 @@ endif
 # Captures and configuration stay.
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/mirrortap $(DESTDIR)$(LIB)/systemd/system/mirrortap.service \
-		$(DESTDIR)$(LIB)/sysusers.d/mirrortap.conf $(DESTDIR)$(LIB)/tmpfiles.d/mirrortap.conf \
+		$(DESTDIR)$(LIB)/systemd/system/mirrortap.socket $(DESTDIR)$(LIB)/sysusers.d/mirrortap.conf $(DESTDIR)$(LIB)/tmpfiles.d/mirrortap.conf \
 		$(DESTDIR)$(LIB)/sysctl.d/60-mirrortap.conf $(DESTDIR)$(SHARE)/man/man1/mirrortap.1 \
 		$(DESTDIR)$(SHARE)/bash-completion/completions/mirrortap
 	rm -rf $(DESTDIR)$(SHARE)/doc/mirrortap

@@ -20,7 +20,7 @@ use mirrortap::capfile::encode;
 use mirrortap::packet::{Ledger, Peer, Vni};
 use mirrortap::sink::capture::{self, Capture, Config, Setup, Writers};
 use mirrortap::sink::{Kept, Sink};
-use mirrortap::spool::{Format, Io, Precision, Settings, Target};
+use mirrortap::spool::{Compression, Format, Io, Precision, Settings, Target};
 use mirrortap::sys::disk::{Aligned, O_DIRECT};
 use mirrortap::time::{self, Timestamp};
 
@@ -94,6 +94,8 @@ fn settings(directory: &Path) -> Settings {
         format: Format::Pcap,
         precision: Precision::Nanos,
         snaplen: 65_535,
+        compression: Compression::None,
+        level: 0,
         rotate_size: None,
         rotate_interval: None,
         rotate_packets: None,

@@ -9,17 +9,14 @@
 
 use std::hint::black_box;
 use std::net::UdpSocket;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use mirrortap::config::Config;
 use mirrortap::decap;
 use mirrortap::dispatch::{self, Dispatch, Parcel};
 use mirrortap::generator::{Options, payloads, wrap_capture};
 use mirrortap::packet::{Batch, Ports, Tally};
-use mirrortap::session::{Keep, Seats, Table};
 use mirrortap::source::replay::Replay;
 use mirrortap::source::synthetic::{Set, Synthetic};
 use mirrortap::source::{Received, Source, udp};
@@ -128,14 +125,6 @@ fn socket(c: &mut Criterion) {
     group.finish();
 }
 
-fn seats() -> Seats {
-    let mut keep = Keep::default();
-    let snapshot = Config::default()
-        .snapshot(Path::new("."), &mut keep)
-        .unwrap();
-    Seats::new(Arc::new(Table::new(snapshot, keep)))
-}
-
 fn batch_of(packets: u32) -> Batch {
     let made = payloads(&options(), u64::from(packets), 1 << 24).unwrap();
     let set = Set::new(made.bytes, &made.places, [10, 0, 0, 1].into(), 4789);
@@ -174,7 +163,6 @@ fn pass(rounds: u64, packets: u32) -> Duration {
     });
     let mut dispatch = Dispatch::new(0, queues.senders);
     let mut batches: Vec<_> = (0..8).map(|_| Arc::new(batch_of(packets))).collect();
-    let mut seats = seats();
     let begun = time::monotonic();
     for _ in 0..rounds {
         let free = loop {
@@ -183,7 +171,7 @@ fn pass(rounds: u64, packets: u32) -> Duration {
                 None => std::thread::yield_now(),
             }
         };
-        dispatch.send(&batches[free], &mut seats, || false);
+        dispatch.send(&batches[free], || false, |_, _| ());
     }
     dispatch.finish();
     assert_eq!(worker.join().unwrap(), rounds * u64::from(packets));

@@ -23,7 +23,7 @@ use etherparse::SlicedPacket;
 use mirrortap::packet::{Batch, Datagram, Ports, Tally};
 use mirrortap::session::{self, Keep, Seats, Snapshot, Table, Unknown};
 use mirrortap::sink::null::Null;
-use mirrortap::spool::{Format, Precision, Settings};
+use mirrortap::spool::{Compression, Format, Precision, Settings};
 use mirrortap::time::{Timestamp, monotonic};
 use mirrortap::worker::Work;
 use mirrortap::{decap, headers};
@@ -123,6 +123,8 @@ fn worker(configuration: &str) -> Work {
         format: Format::Pcap,
         precision: Precision::Nanos,
         snaplen: 65_535,
+        compression: Compression::None,
+        level: 0,
         rotate_size: None,
         rotate_interval: None,
         rotate_packets: None,

@@ -24,6 +24,7 @@ pub mod capfile;
 pub mod headers;
 pub mod packet;
 pub mod record;
+pub mod sandbox;
 
 // rank 2: one concern each
 pub mod decap;

@@ -43,6 +43,7 @@ impl Fixture {
         let config = Config {
             listen: Some("127.0.0.1:0".parse().unwrap()),
             socket: Socket::At(folder.path().join("control.sock")),
+            ..Config::default()
         };
         let server = Server::start(&config, folder.path(), handles(&program)).unwrap();
         Self {
@@ -342,6 +343,7 @@ fn when_the_server_is_dropped_its_port_and_its_socket_are_free() {
     let config = Config {
         listen: Some(address),
         socket: Socket::At(socket.clone()),
+        ..Config::default()
     };
     let taken = Server::start(&config, it.folder.path(), handles(&it.program));
     assert!(matches!(taken, Err(Error::Tcp { .. })), "{taken:?}");
@@ -356,6 +358,7 @@ fn with_both_doors_off_nothing_listens() {
     let config = Config {
         listen: None,
         socket: Socket::Off,
+        ..Config::default()
     };
     let server = Server::start(&config, "captures".as_ref(), handles(&Arc::default())).unwrap();
     assert_eq!((server.address(), server.socket()), (None, None));
@@ -367,6 +370,7 @@ fn a_place_that_nobody_chose_is_no_reason_not_to_start_and_a_chosen_one_is() {
     let mut config = Config {
         listen: None,
         socket: Socket::Auto,
+        ..Config::default()
     };
     let server = Server::start(&config, output, handles(&Arc::default())).unwrap();
     assert_eq!(server.socket(), None);
@@ -381,9 +385,77 @@ fn without_a_chosen_place_the_socket_is_hidden_beside_the_captures() {
     let config = Config {
         listen: None,
         socket: Socket::Auto,
+        ..Config::default()
     };
     let server = Server::start(&config, folder.path(), handles(&Arc::default())).unwrap();
     let path = folder.path().join(".control.sock");
     assert_eq!(server.socket(), Some(path.as_path()));
     assert_eq!(client::reload(&path).unwrap(), "reload 1: 2 sessions");
+}
+
+#[test]
+fn nothing_that_comes_over_tcp_changes_anything_whatever_the_method_and_path() {
+    let it = Fixture::start();
+    let methods = [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "RELOAD",
+    ];
+    let paths = [
+        "/",
+        "/healthz",
+        "/metrics",
+        "/status",
+        "/reload",
+        "/reload/",
+        "//reload",
+        "/%72eload",
+        "/reload?force=1",
+        "/RELOAD",
+        "*",
+    ];
+    for method in methods {
+        for path in paths {
+            let answer = it.ask(&format!("{method} {path}"));
+            let status = answer.split(' ').nth(1).unwrap_or("none");
+            let reads = matches!(method, "GET" | "HEAD");
+            let known = ["/healthz", "/metrics", "/status"].contains(&path);
+            assert_eq!(status == "200", reads && known, "{method} {path}: {answer}");
+        }
+    }
+    assert_eq!(it.program.reloads.load(Ordering::SeqCst), 0);
+    assert!(
+        it.ask_privately("POST /reload")
+            .starts_with("HTTP/1.1 200 ")
+    );
+    assert_eq!(it.program.reloads.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_page_that_comes_by_a_name_of_its_own_reads_nothing() {
+    let it = Fixture::start();
+    let ask = |head: &str| {
+        let mut stream = TcpStream::connect(it.address()).unwrap();
+        write!(stream, "{head}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for head in [
+        "GET /status HTTP/1.1\r\nHost: rebound.example",
+        "GET /status HTTP/1.1\r\nHost: rebound.example:9477",
+        "GET http://rebound.example/status HTTP/1.1\r\nHost: 127.0.0.1",
+        "GET /status HTTP/1.1\r\nHost: 127.0.0.1.rebound.example",
+    ] {
+        let answer = ask(head);
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{head}: {answer}");
+        assert!(!answer.contains("ledger"), "{answer}");
+    }
+    for head in [
+        "GET /status HTTP/1.1\r\nHost: 127.0.0.1:9477",
+        "GET /status HTTP/1.1\r\nHost: [::1]",
+        "GET /status HTTP/1.1\r\nHost: localhost",
+        "GET /status HTTP/1.0",
+    ] {
+        let answer = ask(head);
+        assert!(answer.contains(" 200 "), "{head}: {answer}");
+    }
 }

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mirrortap::control::{
-    Receiver, Rule, Session, Snapshot, Style, UdpErrors, Worker, Writer, metrics,
+    Receiver, Rule, Sandbox, Session, Snapshot, Style, UdpErrors, Worker, Writer, metrics,
 };
 use mirrortap::packet::{DropReason, FilterReason, Tally};
 
@@ -45,6 +45,10 @@ fn everything() -> Snapshot {
         receivers: vec![Receiver::default()],
         workers: vec![Worker::default()],
         writers: vec![Writer::default()],
+        sandbox: Sandbox {
+            parts: [("files", true)].into(),
+            ..Sandbox::default()
+        },
         ..Snapshot::default()
     }
 }

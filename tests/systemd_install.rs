@@ -37,6 +37,7 @@ fn everything_is_installed_where_systemd_and_man_look_for_it() {
     for file in [
         "usr/bin/mirrortap",
         "usr/lib/systemd/system/mirrortap.service",
+        "usr/lib/systemd/system/mirrortap.socket",
         "usr/lib/sysusers.d/mirrortap.conf",
         "usr/lib/tmpfiles.d/mirrortap.conf",
         "usr/lib/sysctl.d/60-mirrortap.conf",

@@ -68,6 +68,7 @@ fn session(number: u32, filter: Option<filter::Config>) -> session::Config {
         packet_length: None,
         filter,
         capture: OutputConfig::default(),
+        retention: Default::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! Options that do not matter for reading packets are never looked at, so they can't be wrong.
 
 use crate::capfile::buffer::Buffer;
-use crate::capfile::reader::{Frame, Refusal, Step};
+use crate::capfile::reader::{Described, Frame, Refusal, Step};
 use crate::capfile::{LinkType, MAX_FRAME, Precision};
 use crate::time::Timestamp;
 
@@ -12,6 +12,7 @@ const SECTION_HEADER: u32 = 0x0A0D_0D0A;
 const INTERFACE_DESCRIPTION: u32 = 1;
 const PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 
 /// The largest block that is kept in memory: Wireshark's limit. Others may be larger, they are skipped.
@@ -28,6 +29,8 @@ pub(super) struct Blocks {
     interfaces: Vec<Interface>,
     precision: Precision,
     start: u64,
+    /// Whether what this program does not write is damage.
+    strict: bool,
 }
 
 /// Byte order of a section.
@@ -43,18 +46,24 @@ struct Interface {
     link: LinkType,
     snaplen: u32,
     clock: Clock,
+    has_statistics: bool,
 }
 
 impl Blocks {
     /// Reads the first section header.
-    pub(super) fn begin(buffer: &mut Buffer) -> Result<Self, Refusal> {
+    pub(super) fn begin(buffer: &mut Buffer, strict: bool) -> Result<Self, Refusal> {
         let mut blocks = Self {
             order: Order::Little,
             interfaces: Vec::new(),
             precision: Precision::Micros,
             start: 0,
+            strict,
         };
         match blocks.section(buffer) {
+            Ok(()) if strict && matches!(blocks.order, Order::Big) => {
+                let what = "it is big-endian pcapng, which is not written here".to_owned();
+                Err(Refusal::Unsupported(what))
+            }
             Ok(()) => Ok(blocks),
             Err(Trouble::Version(what)) => Err(Refusal::Unsupported(what)),
             Err(Trouble::Broken(what) | Trouble::Cut(what)) => {
@@ -66,6 +75,15 @@ impl Blocks {
 
     pub(super) fn precision(&self) -> Precision {
         self.precision
+    }
+
+    pub(super) fn interfaces(&self) -> Vec<Described> {
+        let each = self.interfaces.iter();
+        let described = |i: &Interface| Described {
+            precision: i.clock.precision(),
+            has_statistics: i.has_statistics,
+        };
+        each.map(described).collect()
     }
 
     /// Where the block begins that was looked at last.
@@ -111,9 +129,13 @@ impl Blocks {
     fn block(&mut self, buffer: &mut Buffer) -> Result<Option<Frame>, Trouble> {
         need(buffer, FRAMING, "a block header")?;
         match self.order.u32(buffer.window(), 0) {
-            SECTION_HEADER => self.section(buffer).map(|()| None),
             INTERFACE_DESCRIPTION => self.interface(buffer).map(|()| None),
             ENHANCED_PACKET => self.packet(buffer, |o, b| o.u32(b, HEAD)).map(Some),
+            INTERFACE_STATISTICS if self.strict => self.statistics(buffer).map(|()| None),
+            kind if self.strict => Err(Trouble::Broken(format!(
+                "a block is of type {kind:#010x}, which is not written here"
+            ))),
+            SECTION_HEADER => self.section(buffer).map(|()| None),
             PACKET => {
                 let id = |o: Order, b: &[u8]| u32::from(o.u16(b, HEAD));
                 self.packet(buffer, id).map(Some)
@@ -155,13 +177,31 @@ impl Blocks {
         let block = buffer.window();
         let options = block.get(16..total - 4).unwrap_or_default();
         let clock = Clock::of(self.order, options);
+        let link = LinkType(self.order.u16(block, 8));
+        if self.strict && (link != LinkType::ETHERNET || !clock.is_plain()) {
+            let what = format!("an interface of {link} is described as it is not done here");
+            return Err(Trouble::Broken(what));
+        }
         self.interfaces.push(Interface {
-            link: LinkType(self.order.u16(block, 8)),
+            link,
             snaplen: self.order.u32(block, 12),
             clock,
+            has_statistics: false,
         });
         if clock.is_fine() {
             self.precision = Precision::Nanos;
+        }
+        buffer.consume(total);
+        Ok(())
+    }
+
+    /// Statistics are not read, only that there are some.
+    fn statistics(&mut self, buffer: &mut Buffer) -> Result<(), Trouble> {
+        let total = self.whole(buffer, 24, "interface statistics")?;
+        let id = self.order.u32(buffer.window(), HEAD);
+        self.described(id)?;
+        if let Some(interface) = self.interfaces.get_mut(id as usize) {
+            interface.has_statistics = true;
         }
         buffer.consume(total);
         Ok(())
@@ -238,6 +278,10 @@ impl Blocks {
             )));
         }
         let total = claimed.next_multiple_of(4);
+        if self.strict && total != claimed {
+            let what = format!("{what} is in a block of {claimed} bytes, no multiple of 4");
+            return Err(Trouble::Broken(what));
+        }
         need(buffer, total, what)?;
         self.trailer(buffer, total - 4, claimed)?;
         Ok(total)
@@ -248,6 +292,10 @@ impl Blocks {
         let claimed = self.claimed(buffer);
         if claimed < FRAMING {
             let what = format!("a block claims {claimed} bytes, less than its own framing");
+            return Err(Trouble::Broken(what));
+        }
+        if self.strict && !claimed.is_multiple_of(4) {
+            let what = format!("a block has {claimed} bytes, no multiple of 4");
             return Err(Trouble::Broken(what));
         }
         let body = claimed.next_multiple_of(4) - 4;
@@ -368,6 +416,18 @@ impl Clock {
                 .unwrap_or_default();
         }
         clock
+    }
+
+    /// Whether it counts as this program does.
+    fn is_plain(self) -> bool {
+        matches!(self.resolution, 6 | 9) && self.offset == 0
+    }
+
+    fn precision(self) -> Precision {
+        match self.is_fine() {
+            true => Precision::Nanos,
+            false => Precision::Micros,
+        }
     }
 
     fn is_fine(self) -> bool {

@@ -31,7 +31,7 @@ pub(super) struct Classic {
 
 impl Classic {
     /// Reads the file header.
-    pub(super) fn begin(buffer: &mut Buffer) -> Result<Self, Refusal> {
+    pub(super) fn begin(buffer: &mut Buffer, strict: bool) -> Result<Self, Refusal> {
         buffer.fill(FILE_HEADER);
         let (header, modified) = plain_header(buffer.window());
         let parser = match PcapParser::new(&header) {
@@ -39,6 +39,11 @@ impl Classic {
             Err(e) => return Err(Refusal::Foreign(describe(buffer.window(), &e))),
         };
         let link = check(&parser)?;
+        let little = matches!(parser.header().endianness, Endianness::Little);
+        if strict && (modified || !little || link != LinkType::ETHERNET) {
+            let what = format!("it is pcap of {link}, of a kind that is not written here");
+            return Err(Refusal::Unsupported(what));
+        }
         buffer.consume(FILE_HEADER);
         let precision = match parser.header().ts_resolution {
             PcapTsResolution::NanoSecond => Precision::Nanos,

@@ -199,6 +199,28 @@ pub fn statistics(out: &mut Vec<u8>, statistics: &Statistics) {
     });
 }
 
+/// Appends the statistics of an interface of which nothing is known but what is in the file: its packets, and the
+/// times of the file. What was dropped is left out, and a comment says why.
+pub fn recovered_statistics(
+    out: &mut Vec<u8>,
+    interface_id: u32,
+    precision: Precision,
+    times: (Timestamp, Timestamp),
+    packets: u64,
+) {
+    let stamp = |time| split(ticks(precision, time));
+    block(out, INTERFACE_STATISTICS, |out| {
+        out.extend_from_slice(&interface_id.to_le_bytes());
+        out.extend_from_slice(&stamp(times.1));
+        text(out, OPT_COMMENT, "recovered after a crash");
+        option(out, 2, &stamp(times.0));
+        option(out, 3, &stamp(times.1));
+        option(out, 4, &packets.to_le_bytes());
+        option(out, 6, &packets.to_le_bytes());
+        option(out, OPT_END, &[]);
+    });
+}
+
 /// Appends a block: type, length, what `body` appends, length.
 fn block(out: &mut Vec<u8>, kind: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();

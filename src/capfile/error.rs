@@ -53,6 +53,8 @@ pub struct Damage {
     pub offset: u64,
     /// What is wrong there.
     pub what: String,
+    /// Whether nothing is wrong but that it ends there, within a record.
+    pub is_cut: bool,
 }
 
 impl fmt::Display for Damage {

@@ -45,6 +45,15 @@ pub(super) fn open(path: &Path) -> Result<Input, Error> {
     unpack(Box::new(file), &name_of(path))
 }
 
+/// Takes the bytes as they are.
+pub(super) fn plain(stream: Stream) -> Input {
+    Input {
+        stream,
+        packed: None,
+        taken: Arc::default(),
+    }
+}
+
 /// How a path is called in messages.
 pub(super) fn name_of(path: &Path) -> String {
     if path.as_os_str() == "-" {

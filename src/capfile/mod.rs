@@ -25,7 +25,7 @@ pub use encode::{
     PCAP_CAPLEN_OFFSET, PCAPNG_CAPLEN_OFFSET, PCAPNG_INTERFACE_OFFSET, PCAPNG_LEN_OFFSET,
 };
 pub use error::{Damage, Error};
-pub use reader::{Reader, Record};
+pub use reader::{Described, Reader, Record};
 
 /// The longest frame that a capture may hold: the limit of libpcap and Wireshark. A record that
 /// claims more is damage.

@@ -80,6 +80,15 @@ impl Frame {
     }
 }
 
+/// An interface of a pcapng file, as far as whoever completes the file has to know it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Described {
+    /// Resolution of its packets' times.
+    pub precision: Precision,
+    /// Whether the file has statistics of it.
+    pub has_statistics: bool,
+}
+
 enum State {
     Pcap(Classic),
     Pcapng(Blocks),
@@ -117,7 +126,19 @@ impl Reader {
     /// # Errors
     /// When it can't be opened, is no capture, or is one of a kind that is not read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::start(input::open(path)?, input::name_of(path))
+        Self::start(input::open(path)?, input::name_of(path), false)
+    }
+
+    /// Reads what this program writes, not compressed, and takes anything else for damage: other link types than Ethernet, big-endian
+    /// numbers, a second section, blocks and options that it does not make.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn strict(
+        stream: impl Read + Send + 'static,
+        name: impl Into<String>,
+    ) -> Result<Self, Error> {
+        Self::start(input::plain(Box::new(stream)), name.into(), true)
     }
 
     /// Reads a capture from a stream that messages call `name`.
@@ -129,12 +150,12 @@ impl Reader {
         name: impl Into<String>,
     ) -> Result<Self, Error> {
         let name = name.into();
-        Self::start(input::unpack(Box::new(stream), &name)?, name)
+        Self::start(input::unpack(Box::new(stream), &name)?, name, false)
     }
 
-    fn start(input: Input, name: String) -> Result<Self, Error> {
+    fn start(input: Input, name: String, strict: bool) -> Result<Self, Error> {
         let mut buffer = Buffer::new(input.stream);
-        let state = match begin(&mut buffer) {
+        let state = match begin(&mut buffer, strict) {
             Ok(state) => state,
             Err(refusal) => return Err(explain(refusal, &mut buffer, name, input.packed)),
         };
@@ -219,6 +240,7 @@ impl Reader {
     fn finish(&mut self, step: Step) -> Result<(), Error> {
         self.finished = true;
         let failure = self.buffer.take_failure();
+        let is_cut = failure.is_none() && matches!(step, Step::Cut(_));
         let what = match (step, failure, self.packed) {
             (Step::Broken(what), _, _) => what,
             (_, Some(e), Some(packing)) => format!("the {packing} data can't be decompressed: {e}"),
@@ -229,6 +251,7 @@ impl Reader {
         self.damage = Some(Damage {
             offset: self.whole(),
             what,
+            is_cut,
         });
         Ok(())
     }
@@ -241,11 +264,19 @@ impl Reader {
         }
     }
 
-    /// End of the last whole record.
-    fn whole(&self) -> u64 {
+    /// Once there are no more packets: the end of the last whole record or block, an offset as in [`Damage`].
+    pub fn whole(&self) -> u64 {
         match &self.state {
             State::Pcap(_) => self.buffer.offset(),
             State::Pcapng(blocks) => blocks.start(),
+        }
+    }
+
+    /// The interfaces of the section that is read, in a pcapng file.
+    pub fn described(&self) -> Vec<Described> {
+        match &self.state {
+            State::Pcap(_) => Vec::new(),
+            State::Pcapng(blocks) => blocks.interfaces(),
         }
     }
 
@@ -295,12 +326,12 @@ pub(super) enum Refusal {
     Unsupported(String),
 }
 
-fn begin(buffer: &mut Buffer) -> Result<State, Refusal> {
+fn begin(buffer: &mut Buffer, strict: bool) -> Result<State, Refusal> {
     buffer.fill(4);
     match buffer.window() {
         [] => Err(Refusal::Foreign("is empty".to_owned())),
-        [0x0A, 0x0D, 0x0D, 0x0A, ..] => Blocks::begin(buffer).map(State::Pcapng),
-        _ => Classic::begin(buffer).map(State::Pcap),
+        [0x0A, 0x0D, 0x0D, 0x0A, ..] => Blocks::begin(buffer, strict).map(State::Pcapng),
+        _ => Classic::begin(buffer, strict).map(State::Pcap),
     }
 }
 

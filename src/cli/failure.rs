@@ -17,6 +17,8 @@ pub(super) const SOFTWARE: u8 = 70;
 pub(super) const CANT_CREATE: u8 = 73;
 /// Reading or writing failed (EX_IOERR).
 pub(super) const IO: u8 = 74;
+/// Somebody else is at it; try again later (EX_TEMPFAIL).
+pub(super) const TEMPORARY: u8 = 75;
 /// Bad configuration (EX_CONFIG).
 pub(super) const CONFIG: u8 = 78;
 

@@ -1,6 +1,7 @@
 //! The ledger, printed: the last thing that `run`, `replay` and `demo` say.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use crate::packet::{DropReason, FilterReason, Tally};
 use crate::pipeline::Report;
@@ -10,13 +11,19 @@ const LISTED: usize = 20;
 
 /// Prints the ledger: as one JSON object, or for people.
 pub(super) fn print(report: &Report, json: bool) {
-    if json {
-        match serde_json::to_string(report) {
-            Ok(text) => println!("{text}"),
-            Err(error) => eprintln!("mirrortap: cannot print the ledger: {error}"),
-        }
+    let text = if json {
+        serde_json::to_string(report).map(|text| text + "\n")
     } else {
-        print!("{}", text(report));
+        Ok(text(report))
+    };
+    let mut out = std::io::stdout().lock();
+    let printed = text
+        .map_err(std::io::Error::from)
+        .and_then(|text| out.write_all(text.as_bytes()))
+        .and_then(|()| out.flush());
+    // whoever read it may be gone; the captures are there all the same
+    if let Err(error) = printed {
+        tracing::error!("the ledger cannot be printed: {error}");
     }
 }
 

@@ -8,20 +8,25 @@ mod check;
 mod demo;
 mod failure;
 mod flows;
+mod hook_runner;
 mod inspect;
 mod interrupt;
 mod ledger;
 mod options;
+mod recover;
 mod reload;
 mod replay;
 mod run;
 mod send;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Failure;
+
+use crate::sys::signal;
 
 /// Receives AWS VPC Traffic Mirroring, takes the VXLAN wrapping off, and writes capture files.
 #[derive(Debug, Parser)]
@@ -50,12 +55,18 @@ enum Verb {
     Check(check::Args),
     /// Look into a capture file: sessions, VNIs, flows, sizes, gaps.
     Inspect(inspect::Args),
+    /// Check the capture files of an output folder against its manifest.
+    Verify(verify::Args),
+    /// Recover the capture files that a crash left.
+    Recover(recover::Args),
     /// Read VPC Flow Logs: sums, top talkers, and AWS's records beside ours.
     Flows(flows::Args),
     /// Measure the packet path on this machine: packets a second, cost of each stage, and the limit.
     Bench(bench::Args),
     /// Make a running sensor read its configuration again.
     Reload(reload::Args),
+    #[command(hide = true)]
+    HookRunner(hook_runner::Args),
     /// Print shell completions.
     Completions {
         /// The shell.
@@ -67,6 +78,8 @@ enum Verb {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // where that is not possible, the limit ends the program, as it does others
+    let _ = signal::survive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -83,9 +96,12 @@ impl Verb {
             Self::Send(args) => send::run(args),
             Self::Check(args) => check::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Verify(args) => verify::run(args),
+            Self::Recover(args) => recover::run(args),
             Self::Flows(args) => flows::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
+            Self::HookRunner(args) => hook_runner::run(&args),
             Self::Completions { shell } => {
                 clap_complete::generate(
                     shell,

@@ -10,7 +10,9 @@ use crate::cli::interrupt::Interrupts;
 use crate::cli::ledger;
 use crate::cli::options::Loaded;
 use crate::cli::run;
+use crate::daemon;
 use crate::pipeline::{self, Pipeline};
+use crate::sandbox::Mode;
 use crate::source::replay::Progress;
 use crate::{logging, time};
 
@@ -42,6 +44,9 @@ pub(super) struct Args {
     /// Configuration file: sessions, filters, how files are made.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Leave the sandbox open, whatever the configuration says.
+    #[arg(long)]
+    no_sandbox: bool,
     /// Print the ledger at the end as one JSON object.
     #[arg(long)]
     json: bool,
@@ -61,9 +66,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         let message = format!("{}: no such file", missing.display());
         return Err(Failure::new(failure::NO_INPUT, message));
     }
-    let interrupts = Interrupts::watch();
-    let pipeline = pipeline::replay(&loaded.config, &loaded.base(), args.files)
-        .map_err(|e| run::failed(&e.into()))?;
+    if args.no_sandbox {
+        loaded.config.sandbox.mode = Mode::Off;
+    }
+    let (pipeline, interrupts) = start(&loaded, args.files).map_err(|e| run::failed(&e))?;
     wait(&pipeline, &interrupts);
     if interrupts.leave() {
         return Ok(ExitCode::from(130));
@@ -80,6 +86,17 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let told: Vec<String> = damage.iter().map(ToString::to_string).collect();
     Err(Failure::new(failure::DATA, told.join("\n")))
+}
+
+/// Opens the files and the output, closes the sandbox, and starts: what is read may be hostile.
+fn start(loaded: &Loaded, files: Vec<PathBuf>) -> Result<(Pipeline, Interrupts), daemon::Error> {
+    let mut config = loaded.config.clone();
+    config.sandbox.read.extend(files.iter().cloned());
+    let runner = daemon::runner(&config)?;
+    let opened = pipeline::open_replay(&config, &loaded.base(), files)?.with_runner(runner);
+    daemon::close(&config, loaded.file.as_deref(), None)?;
+    let interrupts = Interrupts::watch();
+    Ok((opened.start()?, interrupts))
 }
 
 /// Until the files are through, showing how far they are where somebody looks.

@@ -10,7 +10,9 @@ use crate::cli::options::Loaded;
 use crate::config::Config;
 use crate::daemon;
 use crate::pipeline;
+use crate::sink::capture;
 use crate::source::Kind;
+use crate::spool::lock;
 
 /// Run the sensor. Without a configuration it listens on port 4789 and keeps every VNI in ./captures.
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,9 @@ pub(super) struct Args {
     /// Address of the HTTP control, instead of the configuration's; "off" for none.
     #[arg(long, value_name = "ADDR")]
     control: Option<crate::control::Listen>,
+    /// Leave the sandbox open, whatever the configuration says.
+    #[arg(long)]
+    no_sandbox: bool,
     /// Print the ledger at the end as one JSON object.
     #[arg(long)]
     json: bool,
@@ -53,6 +58,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         source: args.source,
         interface: args.interface,
         control: args.control.map(|l| l.0),
+        no_sandbox: args.no_sandbox,
     };
     let loaded = Loaded::load(args.config.as_deref())?;
     check(&loaded.config, &overrides)?;
@@ -78,12 +84,20 @@ fn check(config: &Config, overrides: &daemon::Overrides) -> Result<(), Failure> 
 pub(super) fn failed(error: &daemon::Error) -> Failure {
     use pipeline::Error as P;
     let code = match error {
-        daemon::Error::Pipeline(P::Listen(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_))
-        | daemon::Error::Control(_) => failure::UNAVAILABLE,
-        daemon::Error::Pipeline(P::Sessions(_)) => failure::CONFIG,
+        daemon::Error::Pipeline(
+            P::Listen(_) | P::Passed(_) | P::Packet(_) | P::Xdp(_) | P::Companion(_),
+        )
+        | daemon::Error::Control(_)
+        | daemon::Error::Sandbox(_) => failure::UNAVAILABLE,
+        daemon::Error::Pipeline(P::Sessions(_) | P::Manifest(_)) => failure::CONFIG,
+        daemon::Error::Pipeline(P::Output(capture::Error::Lock(lock::Error::Held { .. }))) => {
+            failure::TEMPORARY
+        }
         daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
-        daemon::Error::Pipeline(P::Thread { .. }) | daemon::Error::Runtime(_) => failure::SOFTWARE,
+        daemon::Error::Pipeline(P::Thread { .. })
+        | daemon::Error::Runtime(_)
+        | daemon::Error::Runner(_) => failure::SOFTWARE,
     };
     Failure::new(code, error)
 }

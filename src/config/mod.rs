@@ -18,9 +18,11 @@ use crate::packet::Ports;
 use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
 use crate::sink::capture;
 use crate::source;
-use crate::spool::{Format, Precision, Settings};
-use crate::units::Interval;
-use crate::{control, logging};
+use crate::spool::manifest;
+use crate::spool::retain::{self, Bounds};
+use crate::spool::{Compression, Format, Precision, Settings};
+use crate::units::{Interval, Size};
+use crate::{control, logging, sandbox};
 
 /// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
 const SNAPLEN: u32 = 262_144;
@@ -41,10 +43,16 @@ pub struct Config {
     pub threads: Threads,
     /// Between workers and files.
     pub writer: capture::Config,
+    /// The manifest of the capture files.
+    pub manifest: manifest::Config,
     /// How capture files are made.
     pub capture: OutputConfig,
+    /// How much disk capture files may take.
+    pub retention: retain::Config,
     /// HTTP control.
     pub control: control::Config,
+    /// The walls around the process.
+    pub sandbox: sandbox::Config,
     /// What is logged.
     pub log: logging::Config,
     /// Mirror sessions.
@@ -82,8 +90,11 @@ impl Default for Config {
             source: source::Config::default(),
             threads: Threads::default(),
             writer: capture::Config::default(),
+            manifest: manifest::Config::default(),
             capture: OutputConfig::default(),
+            retention: retain::Config::default(),
             control: control::Config::default(),
+            sandbox: sandbox::Config::default(),
             log: logging::Config::default(),
             session: Vec::new(),
         }
@@ -152,16 +163,30 @@ impl Config {
 
     /// How files are made where a session says nothing else.
     pub fn settings(&self) -> Settings {
-        let defaults = Settings {
+        self.capture.over(&self.defaults())
+    }
+
+    fn defaults(&self) -> Settings {
+        Settings {
             directory: self.output.clone(),
             format: Format::default(),
             precision: Precision::default(),
             snaplen: SNAPLEN,
+            compression: Compression::default(),
+            level: 0,
             rotate_size: Some(1 << 30),
             rotate_interval: None,
             rotate_packets: None,
-        };
-        self.capture.over(&defaults)
+        }
+    }
+
+    /// How much disk capture files may take.
+    pub fn bounds(&self) -> Bounds {
+        let sessions = self.session.iter();
+        Bounds::new(
+            &self.retention,
+            sessions.map(|s| (s.name.as_str(), &s.retention)),
+        )
     }
 
     /// The whole effective configuration, as a file that says the same.
@@ -192,6 +217,9 @@ impl Config {
         for (key, message) in self.source.problems() {
             fail(&["source", key], &message);
         }
+        for (key, message) in self.manifest.problems() {
+            fail(&["manifest", key], &message);
+        }
         if self.output.as_os_str().is_empty() {
             fail(
                 &["output"],
@@ -204,7 +232,49 @@ impl Config {
                 "files of less than 4096 bytes hold hardly a packet",
             );
         }
+        if let Some(problem) = self.capture.problem(&self.defaults()) {
+            fail(&["capture", "compression_level"], &problem);
+        }
+        if let Some(problem) = Self::tight(&self.settings(), self.bounds().output.max_size) {
+            fail(&["retention", "max_size"], &problem);
+        }
+        list.extend(self.tight_sessions(table));
         list
+    }
+
+    /// Sessions that may not keep as much as one of their files may hold.
+    fn tight_sessions(&self, table: &read::Table<'_>) -> Vec<Problem> {
+        let defaults = self.settings();
+        let each = self.session.iter().enumerate();
+        let tight = each.filter_map(|(index, session)| {
+            let settings = session.capture.over(&defaults);
+            let problem = Self::tight(&settings, session.retention.limits().max_size)?;
+            let name = session.name.clone();
+            Some(table.of_session(&session::Error {
+                index,
+                key: "retention",
+                name,
+                problem,
+            }))
+        });
+        tight.collect()
+    }
+
+    /// Why files of these settings cannot be kept within `max_size`.
+    fn tight(settings: &Settings, max_size: Option<u64>) -> Option<String> {
+        let most = max_size?;
+        match settings.rotate_size {
+            Some(file) if file <= most => None,
+            Some(file) => Some(format!(
+                "max_size = \"{}\" is less than one file may hold (rotate_size = \"{}\"); lower rotate_size or raise max_size",
+                Size(most),
+                Size(file)
+            )),
+            None => Some(
+                "max_size needs a rotate_size: a file that is being written is not deleted"
+                    .to_owned(),
+            ),
+        }
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Config {
         deserialize_with = "listen_from_text"
     )]
     pub listen: Option<SocketAddr>,
+    /// Names with a dot by which the HTTP listener may be asked, beside the machine's own. Whoever asks for another was led here by a name of
+    /// somebody else's.
+    pub hosts: Vec<String>,
     /// The Unix socket, which also takes `reload`.
     pub socket: Socket,
 }
@@ -38,6 +41,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9477))),
+            hosts: Vec::new(),
             socket: Socket::Auto,
         }
     }

@@ -70,6 +70,10 @@ pub(crate) const FAMILIES: &[Family] = &[
     }),
     gauge("daemon_uptime_seconds", "Seconds since the start.", |v| one(v.snapshot.uptime_seconds)),
     gauge("daemon_healthy", "1 while packets can be stored, else 0; what /healthz says.", |v| one(u64::from(v.healthy))),
+    gauge("sandbox_enforced", "1 where a wall of the sandbox stands, else 0.", |v| {
+        let parts = v.snapshot.sandbox.parts.iter();
+        parts.map(|(part, stands)| labelled([("part", (*part).into())], u64::from(*stands))).collect()
+    }),
 
     // source: before the program
     info("source_kind", "Where packets come from, how, by which clock they are stamped, and whether `auto` chose it.", source_kind),
@@ -101,6 +105,10 @@ pub(crate) const FAMILIES: &[Family] = &[
     }),
     gauge("receiver_heartbeat_age_seconds", "Seconds since the thread last said it was alive.", |v| {
         per_thread(&v.snapshot.receivers, "receiver", |r| (r.id, r.heartbeat_age_seconds.into()))
+    }),
+
+    gauge("receiver_refused_sources", "Senders outside allowed_sources that the bounded table knows by name.", |v| {
+        one(v.snapshot.refused_sources.known)
     }),
 
     // decap
@@ -174,6 +182,13 @@ pub(crate) const FAMILIES: &[Family] = &[
     counter("spool_closed_files", "Capture files published.", |v| one(v.snapshot.files.closed)),
     counter("spool_lost_files", "Capture files that could not be published, or that somebody removed.", |v| one(v.snapshot.files.lost)),
     counter("spool_hook_failures", "Runs of the hook command that failed.", |v| one(v.snapshot.files.hook_failures)),
+    gauge("spool_kept_files", "Published files that retention looks after.", |v| one(v.snapshot.retention.kept_files)),
+    gauge("spool_kept_bytes", "Their bytes.", |v| one(v.snapshot.retention.kept_bytes)),
+    gauge("spool_free_bytes", "What the file system of the output has left, where min_free is set.", |v| {
+        one(v.snapshot.retention.free_bytes)
+    }),
+    counter("spool_deleted_files", "Files that retention deleted, by cause.", |v| by_cause(&v.snapshot.retention.deleted_files)),
+    counter("spool_deleted_bytes", "Bytes that retention deleted, by cause.", |v| by_cause(&v.snapshot.retention.deleted_bytes)),
 
     // config
     gauge("config_generation", "1 at the start, one more for every reload that was taken.", |v| one(v.snapshot.config.generation)),
@@ -217,6 +232,15 @@ fn per_thread<'a, T>(
     let numbers = threads.iter().map(number);
     numbers
         .map(|(id, value)| labelled([(label, id.to_string().into())], value))
+        .collect()
+}
+
+/// One sample for each cause, deleted or not.
+fn by_cause<'a>(numbers: &std::collections::BTreeMap<&'static str, u64>) -> Vec<Sample<'a>> {
+    let causes = ["size", "age", "free"].into_iter();
+    let number = |cause| numbers.get(cause).copied().unwrap_or(0);
+    causes
+        .map(|cause| labelled([("cause", cause.into())], number(cause)))
         .collect()
 }
 

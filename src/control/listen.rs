@@ -103,6 +103,9 @@ fn refuse_living(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// How long the end waits for the socket to be removed.
+const REMOVING: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The socket's name in the file system; taken away when dropped.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
@@ -129,9 +132,20 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 }
 
 impl Drop for SocketFile {
+    /// On a thread of its own: a disk that stands still does not hold up the end, and the socket is made anew anyway.
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|now| now == self.identity) {
-            let _ = std::fs::remove_file(&self.path);
+        let (path, identity_then) = (std::mem::take(&mut self.path), self.identity);
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        let body = move || {
+            if identity(&path).is_ok_and(|now| now == identity_then) {
+                let _ = std::fs::remove_file(&path);
+            }
+            drop(done);
+        };
+        let thread = std::thread::Builder::new().name("socket".to_owned());
+        if thread.spawn(body).is_ok() {
+            // it says nothing: it ends, or the time is over
+            let _ = ended.recv_timeout(REMOVING);
         }
     }
 }

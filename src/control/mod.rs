@@ -9,6 +9,7 @@
 pub mod client;
 mod config;
 mod families;
+mod hosts;
 mod kernel;
 mod listen;
 mod render;
@@ -21,10 +22,10 @@ pub use config::{Config, Listen, Socket};
 pub use kernel::UdpErrors;
 pub use listen::Error;
 pub use render::{Style, metrics};
-pub use server::Server;
+pub use server::{Doors, Server};
 pub use snapshot::{
-    Buffer, Configuration, Counters, Files, Receiver, Rule, Session, Snapshot, Source, Worker,
-    Writer,
+    Buffer, Configuration, Counters, Files, Receiver, RefusedSource, RefusedSources, Retention,
+    Rule, Sandbox, Session, ShedSource, Snapshot, Source, Worker, Writer,
 };
 pub use view::{MAX_RULE_SERIES, MAX_SESSION_SERIES};
 

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 
+use crate::control::hosts::Hosts;
 use crate::control::{Handles, Snapshot, Style, UdpErrors, metrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -20,6 +21,8 @@ const JSON: &str = "application/json";
 const NOT_FOUND: &str = "not found; there are /healthz, /metrics and /status\n";
 const RELOAD_ON_TCP: &str = "reload is taken through the control socket only: run `mirrortap reload` on \
     this machine, or send SIGHUP\n";
+const RELOAD_BY_OTHERS: &str = "reload is for the sensor's own user and root\n";
+const OTHER_HOST: &str = "this sensor does not go by that name: ask for its address, or add the name to `control.hosts`\n";
 const FAILED: &str = "the numbers could not be read; see the log\n";
 
 /// Which door a request came through.
@@ -27,22 +30,27 @@ const FAILED: &str = "the numbers could not be read; see the log\n";
 pub(crate) enum Door {
     /// Anybody who can reach the port.
     Tcp,
-    /// The owner, by the socket's mode.
-    Unix,
+    /// Somebody whom the socket's mode lets in, and whether the kernel says that it is the sensor's own user or root.
+    Unix {
+        /// Whether it is.
+        trusted: bool,
+    },
 }
 
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Room {
     handles: Handles,
+    hosts: Hosts,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
 }
 
 impl Room {
-    pub(crate) fn new(handles: Handles) -> Self {
+    pub(crate) fn new(handles: Handles, hosts: Hosts) -> Self {
         Self {
             handles,
+            hosts,
             reloading: tokio::sync::Mutex::new(()),
         }
     }
@@ -56,6 +64,9 @@ pub(crate) async fn answer<B>(
     door: Door,
     request: Request<B>,
 ) -> Result<Answer, Infallible> {
+    if door == Door::Tcp && !asks_for_us(&room.hosts, &request) {
+        return Ok(plain(StatusCode::MISDIRECTED_REQUEST, OTHER_HOST));
+    }
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     Ok(match request.uri().path() {
         "/healthz" if reading => health(&room),
@@ -63,10 +74,20 @@ pub(crate) async fn answer<B>(
         "/status" if reading => status(room).await,
         "/healthz" | "/metrics" | "/status" => not_allowed("GET, HEAD"),
         "/reload" if door == Door::Tcp => plain(StatusCode::FORBIDDEN, RELOAD_ON_TCP),
+        "/reload" if door == (Door::Unix { trusted: false }) => {
+            plain(StatusCode::FORBIDDEN, RELOAD_BY_OTHERS)
+        }
         "/reload" if request.method() == Method::POST => reload(room).await,
         "/reload" => not_allowed("POST"),
         _ => plain(StatusCode::NOT_FOUND, NOT_FOUND),
     })
+}
+
+/// Whether every name that the request gives is ours. A program that gives none (HTTP/1.0) is no browser.
+fn asks_for_us<B>(hosts: &Hosts, request: &Request<B>) -> bool {
+    let mut headers = request.headers().get_all(HOST).into_iter();
+    let named = headers.all(|value| value.to_str().is_ok_and(|host| hosts.has(host)));
+    named && request.uri().host().is_none_or(|host| hosts.has(host))
 }
 
 fn health(room: &Room) -> Answer {

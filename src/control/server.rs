@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::hosts::Hosts;
 use crate::control::listen::{self, SocketFile};
 use crate::control::routes::{Door, Room, answer};
 use crate::control::{Config, Error, Handles, Socket};
@@ -50,32 +52,72 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Opens the doors and starts answering, for a sensor that writes to `output`. Both doors may be off; then
-    /// nothing is started.
+/// The doors, open, with nobody yet to answer.
+#[derive(Debug)]
+pub struct Doors {
+    tcp: Option<std::net::TcpListener>,
+    unix: Option<std::os::unix::net::UnixListener>,
+    socket: Option<SocketFile>,
+    hosts: Hosts,
+}
+
+impl Doors {
+    /// Opens the doors for a sensor that writes to `output`. Both may be off.
     ///
     /// # Errors
     /// When a door can't be opened: the message says which, why, and what to do. A socket whose place nobody chose
     /// is no reason not to start: the log says that there is none.
-    pub fn start(config: &Config, output: &Path, handles: Handles) -> Result<Self, Error> {
+    pub fn open(config: &Config, output: &Path) -> Result<Self, Error> {
         let tcp = config.listen.map(listen::tcp).transpose()?;
-        let unix = open_socket(config, output)?;
+        let beyond = config.listen.filter(|address| !address.ip().is_loopback());
+        if let Some(address) = beyond {
+            tracing::warn!(%address, "Control listens beyond this machine: whoever reaches the port may read health, metrics and status.");
+        }
+        let (unix, socket) = open_socket(config, output)?.unzip();
+        let hosts = Hosts::new(&config.hosts);
+        Ok(Self {
+            tcp,
+            unix,
+            socket,
+            hosts,
+        })
+    }
+
+    /// Starts answering; nothing is started where both doors are off.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn serve(self, handles: Handles) -> Result<Server, Error> {
+        let Self {
+            tcp,
+            unix,
+            socket,
+            hosts,
+        } = self;
         let address = tcp.as_ref().and_then(|l| l.local_addr().ok());
-        let (unix, socket) = unix.unzip();
         let stop = CancellationToken::new();
-        let doors = Doors { tcp, unix };
-        let thread = if doors.tcp.is_some() || doors.unix.is_some() {
-            let room = Arc::new(Room::new(handles));
-            Some(spawn(doors, room, stop.clone()).map_err(Error::Thread)?)
+        let thread = if tcp.is_some() || unix.is_some() {
+            let room = Arc::new(Room::new(handles, hosts));
+            Some(spawn((tcp, unix), room, stop.clone()).map_err(Error::Thread)?)
         } else {
             None
         };
-        Ok(Self {
+        Ok(Server {
             address,
             socket,
             stop,
             thread,
         })
+    }
+}
+
+impl Server {
+    /// Opens the doors and starts answering.
+    ///
+    /// # Errors
+    /// As for [`Doors::open`] and [`Doors::serve`].
+    pub fn start(config: &Config, output: &Path, handles: Handles) -> Result<Self, Error> {
+        Doors::open(config, output)?.serve(handles)
     }
 
     /// The TCP address that was bound, with the port that the kernel chose where 0 was asked for.
@@ -112,12 +154,12 @@ fn open_socket(
     }
 }
 
-struct Doors {
-    tcp: Option<std::net::TcpListener>,
-    unix: Option<std::os::unix::net::UnixListener>,
-}
+type Listeners = (
+    Option<std::net::TcpListener>,
+    Option<std::os::unix::net::UnixListener>,
+);
 
-fn spawn(doors: Doors, room: Arc<Room>, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
+fn spawn(doors: Listeners, room: Arc<Room>, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -133,12 +175,12 @@ fn spawn(doors: Doors, room: Arc<Room>, stop: CancellationToken) -> io::Result<J
     })
 }
 
-async fn serve(doors: Doors, room: Arc<Room>, stop: CancellationToken) -> io::Result<()> {
-    if let Some(listener) = doors.tcp {
+async fn serve((tcp, unix): Listeners, room: Arc<Room>, stop: CancellationToken) -> io::Result<()> {
+    if let Some(listener) = tcp {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(accept_tcp(listener, Arc::clone(&room)));
     }
-    if let Some(listener) = doors.unix {
+    if let Some(listener) = unix {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         tokio::spawn(accept_unix(listener, room));
     }
@@ -158,9 +200,14 @@ async fn accept_tcp(listener: tokio::net::TcpListener, room: Arc<Room>) {
 
 async fn accept_unix(listener: tokio::net::UnixListener, room: Arc<Room>) {
     let mut clients = Clients::default();
+    let own = std::fs::metadata("/proc/self").map(|of| of.uid()).ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => clients.admit(stream, &room, Door::Unix),
+            Ok((stream, _)) => {
+                let peer = stream.peer_cred().map(|peer| peer.uid());
+                let trusted = peer.is_ok_and(|uid| uid == 0 || Some(uid) == own);
+                clients.admit(stream, &room, Door::Unix { trusted });
+            }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }

@@ -5,7 +5,7 @@
 //! default. Times are seconds; ages count from now.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
@@ -40,10 +40,27 @@ pub struct Snapshot {
     pub buffer: Buffer,
     /// Capture files.
     pub files: Files,
+    /// What retention does.
+    pub retention: Retention,
+    /// Senders whose datagrams were refused, because `allowed_sources` does not name them.
+    pub refused_sources: RefusedSources,
+    /// The mirror sources that lost most because the buffer was short, or there was no room before the workers; a few of them.
+    pub shed_sources: Vec<ShedSource>,
     /// The configuration in force.
     pub config: Configuration,
+    /// The walls around the process.
+    pub sandbox: Sandbox,
     /// Oddities that are counted without dropping anything.
     pub counters: Counters,
+}
+
+/// The walls around the process.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Sandbox {
+    /// `on`, `required` or `off`.
+    pub mode: &'static str,
+    /// Each wall, and whether it stands.
+    pub parts: BTreeMap<&'static str, bool>,
 }
 
 /// Where packets come from.
@@ -156,6 +173,41 @@ pub struct Buffer {
     pub high_water_bytes: u64,
 }
 
+/// Senders whose datagrams were refused.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct RefusedSources {
+    /// How many of them are known by name; bounded.
+    pub known: u64,
+    /// The busiest.
+    pub busiest: Vec<RefusedSource>,
+    /// Refused datagrams of all others.
+    pub others: u64,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RefusedSource {
+    /// Its address.
+    pub source: IpAddr,
+    /// Its datagrams that were refused, since it is known by name.
+    pub datagrams: u64,
+}
+
+/// A mirror source that lost packets to an overload.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShedSource {
+    /// Outer source.
+    pub source: IpAddr,
+    /// VNI.
+    pub vni: u32,
+    /// The session that its packets belong to.
+    pub session: String,
+    /// What was received of it.
+    pub received: u64,
+    /// What of that was dropped, by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
 /// Capture files.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Files {
@@ -169,6 +221,21 @@ pub struct Files {
     pub late_packets: u64,
     /// Runs of the hook command that failed.
     pub hook_failures: u64,
+}
+
+/// What retention does.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Retention {
+    /// Published files that it looks after; 0 while nothing is bounded.
+    pub kept_files: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+    /// What the file system of the output has left, where `min_free` is set.
+    pub free_bytes: u64,
+    /// Files that it deleted, by cause.
+    pub deleted_files: BTreeMap<&'static str, u64>,
+    /// Bytes that it deleted, by cause.
+    pub deleted_bytes: BTreeMap<&'static str, u64>,
 }
 
 /// The configuration in force.

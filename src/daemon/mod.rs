@@ -1,15 +1,16 @@
 //! The daemon: start order and stop order on one screen.
 //!
 //! Takes: a configuration and what the command line changes of it. Gives: the ledger, when it was told to stop.
-//! Holds: READY is told only after every socket is bound and the output was written to; a reload that is refused
+//! Holds: what needs a privilege is opened first, then the sandbox is closed, then the first thread is started; READY is told only after every socket is bound and the output was written to; a reload that is refused
 //! changes nothing; the first SIGTERM or SIGINT drains and closes, the second leaves at once.
 
 mod losses;
 mod notify;
 mod sensor;
 mod snapshot;
+mod walls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,12 @@ use tokio::sync::oneshot;
 pub use sensor::{Overrides, Sensor};
 
 use crate::config::Config;
-use crate::pipeline::{self, Report};
-use crate::{control, logging};
+use crate::pipeline::{self, Lasting, Report};
+use crate::sandbox::Enforced;
+use crate::sink::capture;
+use crate::source::Kind;
+use crate::source::passed::Passed;
+use crate::{control, logging, sandbox};
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,14 @@ pub enum Error {
     /// HTTP control.
     #[error(transparent)]
     Control(#[from] control::Error),
+    /// The process that starts the hook.
+    #[error(
+        "cannot start the process that starts on_close: {0}; check the limits on processes (ulimit -u), or leave on_close out"
+    )]
+    Runner(std::io::Error),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     /// The runtime of signals.
     #[error("cannot start the signal loop: {0}")]
     Runtime(std::io::Error),
@@ -47,6 +60,9 @@ pub fn run(
 ) -> Result<Option<Report>, Error> {
     overrides.apply(&mut config);
     logging::init(&config.log);
+    // before anything is opened that a passed socket could be taken for, or that a hook could inherit
+    let passed = Passed::from_env().map_err(pipeline::Error::from)?;
+    let runner = runner(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -56,10 +72,18 @@ pub fn run(
         let _context = runtime.enter();
         Signals::new().map_err(Error::Runtime)?
     };
-    let sensor = Arc::new(Sensor::start(&config, file, overrides)?);
-    let _control =
-        control::Server::start(&config.control, &config.output, Sensor::handles(&sensor))?;
     let notify = notify::Notify::from_env();
+    let keeps = notify.keeps();
+    let lasting = Lasting { passed, keeps };
+    let base = sensor::base(file.as_deref());
+    let mut opened = pipeline::open_over(&config, &base, lasting)?.with_runner(runner);
+    notify.keep(&opened.take_bound());
+    let doors = control::Doors::open(&config.control, &config.output)?;
+    let kind = opened.sources().first().map(|facts| facts.kind);
+    let enforced = close(&config, file.as_deref(), kind)?;
+    let sensor = Sensor::start(&config, file, overrides, opened, enforced)?;
+    let sensor = Arc::new(sensor);
+    let _control = doors.serve(Sensor::handles(&sensor))?;
     notify.ready("Receiving.");
     let limit = config.shutdown_timeout.0;
     let report = runtime.block_on(async {
@@ -70,6 +94,32 @@ pub fn run(
     // a drain that was cut short must not be waited for
     runtime.shutdown_background();
     Ok(report)
+}
+
+/// The process that starts the hook's commands, where there is a hook. What concerns this process alone comes after it.
+///
+/// # Errors
+/// There is no process to be had.
+pub fn runner(config: &Config) -> Result<Option<capture::Runner>, Error> {
+    let command = config.writer.on_close.as_deref();
+    let runner = command.map(capture::Runner::start).transpose();
+    let runner = runner.map_err(Error::Runner)?;
+    Ok(runner)
+}
+
+/// Closes the sandbox, and says what came of it.
+///
+/// # Errors
+/// With `required`, a wall that can't be had.
+pub fn close(
+    config: &Config,
+    file: Option<&Path>,
+    source: Option<Kind>,
+) -> Result<Enforced, Error> {
+    let needs = walls::needs(config, file, source);
+    let enforced = sandbox::close(&config.sandbox, &needs)?;
+    walls::tell(&enforced, &needs);
+    Ok(enforced)
 }
 
 struct Signals {

@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -13,13 +14,15 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use crate::source::passed::KEPT;
+
 /// A service manager that does not read must not hold up the signal loop for longer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The line to the service manager, if there is one.
 #[derive(Debug)]
 pub(super) struct Notify {
-    line: Option<(UnixDatagram, SocketAddr)>,
+    line: Option<UnixDatagram>,
     interval: Option<Duration>,
 }
 
@@ -46,6 +49,24 @@ impl Notify {
         // without a line there is nobody to be fed for
         let interval = interval.filter(|_| line.is_some());
         Self { line, interval }
+    }
+
+    /// Whether the service manager keeps descriptors for the next start. Since systemd 254 it says so (`FDSTORE`).
+    pub(super) fn keeps(&self) -> bool {
+        let most = std::env::var("FDSTORE")
+            .ok()
+            .and_then(|n| n.parse::<u32>().ok());
+        self.line.is_some() && most.is_some_and(|n| n > 0)
+    }
+
+    /// Gives it the sockets to keep, under one name. While the sandbox is still open: descriptors travel by a call that it forbids.
+    pub(super) fn keep(&self, sockets: &[OwnedFd]) {
+        for socket in sockets {
+            let state = [NotifyState::FdStore, NotifyState::FdName(KEPT)];
+            if let Err(error) = sd_notify::notify_with_fds(&state, &[socket.as_fd()]) {
+                tracing::warn!(%error, "The service manager does not keep a socket: what comes during a restart is lost.");
+            }
+        }
     }
 
     /// Everything is bound and writable; `status` is one line for `systemctl status`. Also ends a reload.
@@ -82,25 +103,27 @@ impl Notify {
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some((socket, manager)) = &self.line else {
+        let Some(socket) = &self.line else {
             return;
         };
         let message: String = states.iter().map(|state| format!("{state}\n")).collect();
-        if let Err(error) = socket.send_to_addr(message.as_bytes(), manager) {
+        if let Err(error) = socket.send(message.as_bytes()) {
             tracing::warn!(%error, message = message.trim_end(), "The service manager was not told.");
         }
     }
 }
 
-/// A path, or with a leading `@` a name in the abstract namespace, which containers like.
-fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+/// A path, or with a leading `@` a name in the abstract namespace, which containers like. Connected once and for all: inside the
+/// sandbox nobody can be addressed any more.
+fn open(name: &OsStr) -> io::Result<UnixDatagram> {
     let manager = match name.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(name)?,
     };
     let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&manager)?;
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
-    Ok((socket, manager))
+    Ok(socket)
 }
 
 /// Half of `WATCHDOG_USEC`, when it is meant for this process.

@@ -13,8 +13,9 @@ use crate::daemon::losses::Losses;
 use crate::daemon::notify::Notify;
 use crate::daemon::snapshot;
 use crate::logging::Limited;
-use crate::pipeline::{self, Pipeline, Report};
-use crate::source::Kind;
+use crate::pipeline::{self, Opened, Pipeline, Report};
+use crate::sandbox::{Enforced, Mode, Part};
+use crate::source::{self, Kind};
 use crate::time::{self, Monotonic};
 
 /// What the command line changes of the configuration; applied again at every reload.
@@ -30,6 +31,8 @@ pub struct Overrides {
     pub interface: Vec<String>,
     /// Address of the HTTP control; `Some(None)` turns it off.
     pub control: Option<Option<SocketAddr>>,
+    /// Whether the sandbox is left open.
+    pub no_sandbox: bool,
 }
 
 impl Overrides {
@@ -50,6 +53,9 @@ impl Overrides {
         if let Some(listen) = self.control {
             config.control.listen = listen;
         }
+        if self.no_sandbox {
+            config.sandbox.mode = Mode::Off;
+        }
     }
 }
 
@@ -63,12 +69,13 @@ pub struct Sensor {
     stopping: AtomicBool,
     stuck: Limited,
     losses: Losses,
+    enforced: Enforced,
     /// The configuration in force, and what is told of it.
     state: Mutex<(Config, Configuration)>,
 }
 
 impl Sensor {
-    /// Starts the packet path.
+    /// Starts the packet path, inside the walls that stand.
     ///
     /// # Errors
     /// What could not be started.
@@ -76,8 +83,10 @@ impl Sensor {
         config: &Config,
         file: Option<PathBuf>,
         overrides: Overrides,
+        opened: Opened,
+        enforced: Enforced,
     ) -> Result<Self, pipeline::Error> {
-        let pipeline = pipeline::live(config, &base(file.as_deref()))?;
+        let pipeline = opened.start()?;
         let now = time::now();
         let told = Configuration {
             path: file.as_ref().map(|f| f.display().to_string()),
@@ -94,6 +103,7 @@ impl Sensor {
             stopping: AtomicBool::new(false),
             stuck: Limited::new(Duration::from_secs(60)),
             losses: Losses::new(),
+            enforced,
             state: Mutex::new((config.clone(), told)),
         })
     }
@@ -152,11 +162,14 @@ impl Sensor {
         self.overrides.apply(&mut new);
         let mut state = self.state();
         let waiting = needs_restart(&state.0, &new);
-        // sessions only: everything else keeps the values that its threads were started with
+        // sessions and retention only: everything else keeps the values that its threads were started with
+        // sessions and who may send: everything else keeps the values that its threads were started with
         let mut taken = state.0.clone();
         taken.session.clone_from(&new.session);
         taken.unknown = new.unknown;
         taken.capture = new.capture;
+        taken.retention = new.retention;
+        taken.source.allowed_sources = new.source.allowed_sources;
         let generation = self
             .pipeline
             .reload(&taken, &base(Some(file)))
@@ -205,7 +218,16 @@ impl Sensor {
         control::Snapshot {
             uptime_seconds: time::monotonic().since(self.started).as_secs_f64(),
             config: told,
+            sandbox: self.sandbox(),
             ..snapshot::of(&self.pipeline)
+        }
+    }
+
+    fn sandbox(&self) -> control::Sandbox {
+        let parts = Part::ALL.into_iter();
+        control::Sandbox {
+            mode: self.enforced.mode().name(),
+            parts: parts.map(|p| (p.name(), self.enforced.has(p))).collect(),
         }
     }
 
@@ -217,12 +239,19 @@ impl Sensor {
 
 /// The sections that differ and that only a restart changes.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    // who may send is taken with the sessions
+    let source = source::Config {
+        allowed_sources: new.source.allowed_sources.clone(),
+        ..old.source.clone()
+    };
     let differ = BTreeMap::from([
         ("output", old.output != new.output),
-        ("source", old.source != new.source),
+        ("source", source != new.source),
         ("threads", old.threads != new.threads),
         ("writer", old.writer != new.writer),
+        ("manifest", old.manifest != new.manifest),
         ("control", old.control != new.control),
+        ("sandbox", old.sandbox != new.sandbox),
         ("log", old.log != new.log),
         (
             "shutdown_timeout",
@@ -235,6 +264,6 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         .collect()
 }
 
-fn base(file: Option<&Path>) -> PathBuf {
+pub(super) fn base(file: Option<&Path>) -> PathBuf {
     file.map_or_else(|| ".".into(), |f| config::base(f).to_owned())
 }

@@ -1,16 +1,30 @@
 //! The numbers of a pipeline in the shape that control shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::{
-    Buffer, Counters, Files, Receiver, Rule, Session, Snapshot, Source, Worker, Writer,
+    Buffer, Counters, Files, Receiver, RefusedSource, RefusedSources, Retention, Rule, Session,
+    ShedSource, Snapshot, Source, Worker, Writer,
 };
+use crate::packet::{DropReason, Peer};
 use crate::pipeline::{Pipeline, Report};
 use crate::time;
 
 /// How many VNIs of a session are named.
 const VNIS: usize = 8;
+
+/// How many sources are named that were refused, and that lost packets to an overload.
+const NAMED: usize = 32;
+
+/// What an overload is counted as.
+const SHEDDING: [DropReason; 4] = [
+    DropReason::OverShare,
+    DropReason::BufferFull,
+    DropReason::QueueFull,
+    DropReason::PoolEmpty,
+];
 
 /// Reads everything once. The configuration and the uptime are the sensor's to add.
 pub(super) fn of(pipeline: &Pipeline) -> Snapshot {
@@ -29,7 +43,10 @@ pub(super) fn of(pipeline: &Pipeline) -> Snapshot {
         writers: writers(pipeline, now),
         buffer: buffer(pipeline),
         files: files(pipeline, report.files_total),
+        retention: retention(pipeline),
         counters: counters(pipeline),
+        refused_sources: refused_sources(pipeline),
+        shed_sources: shed_sources(pipeline),
         ..Snapshot::default()
     }
 }
@@ -102,7 +119,7 @@ fn sessions(pipeline: &Pipeline) -> BTreeMap<String, Session> {
 
 fn rules(pipeline: &Pipeline) -> Vec<Rule> {
     let snapshot = pipeline.table.snapshot();
-    let of_session = |session: &std::sync::Arc<crate::session::Session>| {
+    let of_session = |session: &Arc<crate::session::Session>| {
         let name = session.name.to_string();
         let rules = session.filter.rules().iter().zip(&session.rule_hits);
         let told = rules.map(|(rule, hits)| Rule {
@@ -179,6 +196,60 @@ fn files(pipeline: &Pipeline, closed: u64) -> Files {
         late_packets: stats.late.value(),
         hook_failures: stats.hooks_failed.value() + stats.hooks_skipped.value(),
     }
+}
+
+fn retention(pipeline: &Pipeline) -> Retention {
+    let stats = &pipeline.capture;
+    let deleted = stats.deleted.read();
+    Retention {
+        kept_files: stats.kept_files.value(),
+        kept_bytes: stats.kept_bytes.value(),
+        free_bytes: stats.free_bytes.value(),
+        deleted_files: deleted
+            .map(|(cause, files, _)| (cause.name(), files))
+            .into(),
+        deleted_bytes: deleted
+            .map(|(cause, _, bytes)| (cause.name(), bytes))
+            .into(),
+    }
+}
+
+fn refused_sources(pipeline: &Pipeline) -> RefusedSources {
+    let mut all = pipeline.strangers(usize::MAX);
+    let known = all.sources.len() as u64;
+    let rest = all.sources.split_off(NAMED.min(all.sources.len()));
+    let others = all.others + rest.iter().map(|(_, n)| n).sum::<u64>();
+    let one = |(source, datagrams)| RefusedSource { source, datagrams };
+    RefusedSources {
+        known,
+        busiest: all.sources.into_iter().map(one).collect(),
+        others,
+    }
+}
+
+fn shed_sources(pipeline: &Pipeline) -> Vec<ShedSource> {
+    let mut all = Vec::new();
+    for peer in pipeline.table.peers() {
+        let tally = peer.ledger.read();
+        let lost = SHEDDING.map(|reason| (reason.name(), tally.dropped[reason.index()]));
+        let total: u64 = lost.iter().map(|(_, n)| n).sum();
+        if total > 0 {
+            all.push((total, tally.received, lost, peer));
+        }
+    }
+    all.sort_by_key(|(total, ..)| std::cmp::Reverse(*total));
+    all.truncate(NAMED);
+    let one = |(_, received, lost, peer): (u64, u64, [(&'static str, u64); 4], Arc<Peer>)| {
+        let lost = lost.into_iter().filter(|(_, n)| *n > 0);
+        ShedSource {
+            source: peer.source,
+            vni: peer.vni.value(),
+            session: peer.session.to_string(),
+            received,
+            dropped: lost.collect(),
+        }
+    };
+    all.into_iter().map(one).collect()
 }
 
 fn counters(pipeline: &Pipeline) -> Counters {

@@ -2,7 +2,8 @@
 //!
 //! Takes: an unwrapped batch. Gives: the same batch, shared, to every worker that has a packet in it. Holds: a
 //! worker that does not keep up holds a receiver up only as long as the source can wait (a file always, a socket until
-//! its buffer is half full); then a packet whose worker's queue is full is counted as `queue_full`, for its session; both directions of a flow, and all fragments of a datagram, meet the same worker.
+//! its buffer is half full); then the receiver is told which worker has no room, and what becomes of its packets is the receiver's affair; both
+//! directions of a flow, and all fragments of a datagram, meet the same worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use crate::flow;
 use crate::headers;
 use crate::metrics::Counter;
-use crate::packet::{Batch, DropReason};
+use crate::packet::{Batch, DropReason, Packet};
 use crate::session::Seats;
 
 /// What travels to a worker.
@@ -57,7 +58,7 @@ pub fn queues(workers: usize, batches: usize) -> Queues {
 }
 
 /// One receiver's way to the workers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Dispatch {
     receiver: u16,
     workers: Vec<Sender<Parcel>>,
@@ -92,35 +93,35 @@ impl Dispatch {
     }
 
     /// Sends a dealt batch to the workers concerned. A full queue is waited for as long as `pressed` says that the
-    /// source can wait; then what it refuses is counted at `seats`.
+    /// source can wait; then `refused` gets the number of its worker.
     pub fn send(
         &mut self,
         batch: &Arc<Batch>,
-        seats: &mut Seats,
         mut pressed: impl FnMut() -> bool,
+        mut refused: impl FnMut(usize, DropReason),
     ) {
         for worker in 0..self.workers.len() {
             if batch.lot_len(worker) == 0 {
                 self.tick_worker(worker, batch.order, TICK_EVERY);
-            } else if !self.offer_batch(worker, batch, &mut pressed) {
+            } else if let Some(reason) = self.offer_batch(worker, batch, &mut pressed) {
                 self.refused.add(1);
-                refuse(batch, worker, seats);
+                refused(worker, reason);
             }
         }
     }
 
-    /// Whether the worker has got the batch.
+    /// Why the worker has not got the batch, if it has not.
     fn offer_batch(
         &mut self,
         worker: usize,
         batch: &Arc<Batch>,
         pressed: &mut dyn FnMut() -> bool,
-    ) -> bool {
+    ) -> Option<DropReason> {
         loop {
             match self.offer(worker, Parcel::Batch(Arc::clone(batch)), batch.order) {
-                Offer::Taken => return true,
-                Offer::Gone => return false,
-                Offer::Full if pressed() => return false,
+                Offer::Taken => return None,
+                Offer::Gone => return Some(DropReason::ThreadLost),
+                Offer::Full if pressed() => return Some(DropReason::QueueFull),
                 Offer::Full => std::thread::sleep(REST),
             }
         }
@@ -176,14 +177,8 @@ enum Offer {
     Gone,
 }
 
-fn refuse(batch: &Batch, worker: usize, seats: &mut Seats) {
-    for packet in batch.packets_of(worker) {
-        count_drop(seats, packet, DropReason::QueueFull);
-    }
-}
-
 /// Counts a packet as received and dropped, for its session.
-pub fn count_drop(seats: &mut Seats, packet: &crate::packet::Packet, reason: DropReason) {
+pub fn count_drop(seats: &mut Seats, packet: &Packet, reason: DropReason) {
     if let Some(seat) = seats.seat(packet) {
         seat.receive(packet.datagram_len);
         seat.drop(reason);

@@ -3,7 +3,8 @@
 //! Takes: the `[log]` table. Gives: [`init`], and [`Limited`] for warnings that repeat. Holds: nothing is logged per
 //! packet; standard output stays free for what a verb prints.
 
-use std::io::IsTerminal;
+use std::any::Any;
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -67,16 +68,39 @@ pub fn init(config: &Config) {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(config.level.name()));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(|| Stderr)
+        // where nobody reads standard error any more there is nobody to tell of it either, and trying would panic
+        .log_internal_errors(false);
     // an error means that logging has been started before: by a test, or by a verb that contains another
     let _ = match config.format {
         Format::Json => lines.json().flatten_event(true).finish().try_init(),
         Format::Human => lines
-            .with_ansi(std::io::stderr().is_terminal())
+            .with_ansi(io::stderr().is_terminal())
             .with_target(false)
             .finish()
             .try_init(),
     };
+}
+
+/// Standard error, whose reader may be gone: then lines are lost, and nothing else is.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a panic said.
+pub fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(owned).unwrap_or("no message")
 }
 
 /// Lets one warning of a kind through in an interval, and counts the others.

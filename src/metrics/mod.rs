@@ -56,9 +56,9 @@ impl Gauge {
         self.0.fetch_add(n, Ordering::AcqRel).wrapping_add(n)
     }
 
-    /// Subtracts `n`.
-    pub fn sub(&self, n: u64) {
-        self.0.fetch_sub(n, Ordering::AcqRel);
+    /// Subtracts `n` and returns the new value.
+    pub fn sub(&self, n: u64) -> u64 {
+        self.0.fetch_sub(n, Ordering::AcqRel).wrapping_sub(n)
     }
 
     /// The value now.

@@ -169,6 +169,22 @@ impl Tally {
         }
     }
 
+    /// What this reading has beyond an earlier one of the same ledger.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        since.received = self.received.saturating_sub(earlier.received);
+        since.bytes_received = self.bytes_received.saturating_sub(earlier.bytes_received);
+        since.written = self.written.saturating_sub(earlier.written);
+        since.bytes_written = self.bytes_written.saturating_sub(earlier.bytes_written);
+        for (mine, theirs) in since.filtered.iter_mut().zip(earlier.filtered) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        for (mine, theirs) in since.dropped.iter_mut().zip(earlier.dropped) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        since
+    }
+
     /// All packets filtered, whatever the reason.
     pub fn filtered_total(&self) -> u64 {
         self.filtered.iter().sum()
@@ -183,6 +199,13 @@ impl Tally {
     pub fn in_flight(&self) -> i64 {
         let ended = self.written + self.filtered_total() + self.dropped_total();
         self.received as i64 - ended as i64
+    }
+
+    /// Closes a reading that other threads may have counted in meanwhile: what has not ended is lost with its thread.
+    pub fn close(&mut self) {
+        let left = self.in_flight();
+        let lost = &mut self.dropped[DropReason::ThreadLost.index()];
+        *lost = lost.saturating_add_signed(left);
     }
 
     /// Whether received = written + filtered + dropped.

@@ -12,7 +12,10 @@ use crate::receiver::{self, Way};
 use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::source::{Source, packet, udp, xdp};
+use crate::source::{Allowed, Source, packet, passed, udp, xdp};
+use crate::spool::lock::OutputLock;
+use crate::spool::manifest::KeyError;
+use crate::spool::retain::Bounds;
 use crate::sys::affinity;
 use crate::worker::{self, Work, Worker};
 
@@ -22,6 +25,9 @@ pub enum Error {
     /// A socket.
     #[error(transparent)]
     Listen(#[from] udp::Error),
+    /// Sockets that the service manager has passed.
+    #[error(transparent)]
+    Passed(#[from] passed::Error),
     /// A packet ring.
     #[error(transparent)]
     Packet(#[from] packet::Error),
@@ -37,6 +43,9 @@ pub enum Error {
     /// The output.
     #[error(transparent)]
     Output(#[from] capture::Error),
+    /// The key of the manifest.
+    #[error(transparent)]
+    Manifest(#[from] KeyError),
     /// A capture to be replayed.
     #[error(transparent)]
     Replay(#[from] crate::capfile::Error),
@@ -92,25 +101,44 @@ pub(super) struct Fed {
 /// What is known before a thread is started.
 pub(super) struct Parts {
     pub(super) ports: Ports,
+    pub(super) allowed: Allowed,
     pub(super) layout: Layout,
     pub(super) feeds: Vec<Fed>,
     pub(super) ends: Ends,
     pub(super) table: Arc<Table>,
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
+    pub(super) bounds: Bounds,
+    pub(super) runner: Option<capture::Runner>,
+    pub(super) manifest: Option<capture::Manifest>,
+    /// Of the output, unless it is for measuring only.
+    pub(super) lock: Option<OutputLock>,
 }
 
 /// Starts every thread.
 pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
     let Parts {
+        allowed,
         layout,
         feeds,
         table,
         ends,
+        manifest,
         ..
     } = parts;
-    let (captures, writers) = capture::start(&parts.writer, &parts.setup)?;
+    let extras = capture::Extras {
+        lock: parts.lock,
+        runner: parts.runner,
+        manifest,
+    };
+    let (captures, mut writers) = capture::start_with(&parts.writer, &parts.setup, extras)?;
+    writers.keep(
+        parts.setup.output,
+        parts.bounds,
+        capture::Keeping::default(),
+    )?;
     let shared = Arc::new(receiver::Shared::default());
+    shared.allowed.store(Arc::new(allowed));
     let joints = Joints {
         table: &table,
         layout: &layout,

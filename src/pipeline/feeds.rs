@@ -4,10 +4,12 @@
 //! [`Choice`]. Holds: with `auto`, a kind that can't be had is named with its reason, in the log and in status; a kind
 //! that was asked for by name is that kind or an error.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::pipeline::{Error, Layout};
+use crate::source::passed::Passed;
 use crate::source::xdp::{self, Allow};
 use crate::source::{Facts, Kind, Source, Timestamps, packet, udp};
 
@@ -25,6 +27,8 @@ pub(super) struct Feeds {
     pub(super) sources: Vec<Box<dyn Source>>,
     pub(super) facts: Vec<Arc<Facts>>,
     pub(super) choice: Choice,
+    /// Sockets that were bound here, for a service manager that keeps them.
+    pub(super) bound: Vec<OwnedFd>,
 }
 
 impl Feeds {
@@ -33,6 +37,7 @@ impl Feeds {
             sources: Vec::new(),
             facts: Vec::new(),
             choice: Choice::default(),
+            bound: Vec::new(),
         }
     }
 
@@ -42,14 +47,29 @@ impl Feeds {
     }
 }
 
-/// Opens them.
-pub(super) fn open(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+/// Opens them; sockets that were passed are not opened again.
+pub(super) fn open(config: &Config, layout: &Layout, lasting: Lasting) -> Result<Feeds, Error> {
     let feeds = match config.source.kind {
-        Kind::Auto => choose(config, layout)?,
-        kind => of_kind(kind, config, layout)?,
+        Kind::Udp => with_sockets(config, layout, lasting)?,
+        // whoever passes sockets has chosen
+        Kind::Auto if !lasting.passed.is_empty() => with_sockets(config, layout, lasting)?,
+        kind => {
+            let mut passed = lasting.passed;
+            passed.refuse_all(kind.name())?;
+            of_kind(kind, config, layout)?
+        }
     };
     tell(&feeds);
     Ok(feeds)
+}
+
+/// Sockets that outlive the process.
+#[derive(Debug, Default)]
+pub struct Lasting {
+    /// Those that were passed.
+    pub passed: Passed,
+    /// Whether the service manager keeps those that are bound here.
+    pub keeps: bool,
 }
 
 /// The fastest kind that can be had. AF_XDP only in the driver: behind it, it is no faster than a packet ring. Sockets come last: they
@@ -68,7 +88,7 @@ fn choose(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
                 Ok(feeds) => feeds,
                 Err(error) => {
                     refused.push((Kind::Packet, error.to_string()));
-                    with_sockets(config, layout)?
+                    with_sockets(config, layout, Lasting::default())?
                 }
             }
         }
@@ -82,14 +102,14 @@ fn choose(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
 
 fn of_kind(kind: Kind, config: &Config, layout: &Layout) -> Result<Feeds, Error> {
     match kind {
-        Kind::Udp => with_sockets(config, layout),
+        Kind::Udp => with_sockets(config, layout, Lasting::default()),
         Kind::Packet => with_rings(config, layout),
         Kind::Xdp => with_xdp(config, layout, Allow::default()),
         Kind::Auto => choose(config, layout),
     }
 }
 
-fn with_sockets(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
+fn with_sockets(config: &Config, layout: &Layout, mut lasting: Lasting) -> Result<Feeds, Error> {
     let interfaces = &config.source.interface;
     if !interfaces.is_empty() && config.source.timestamps == Timestamps::Kernel {
         tracing::warn!(
@@ -99,11 +119,20 @@ fn with_sockets(config: &Config, layout: &Layout) -> Result<Feeds, Error> {
     }
     let mut feeds = Feeds::none();
     for address in &config.source.listen {
-        for udp in udp::bind(*address, layout.receivers, &config.source)? {
+        let passed = lasting.passed.take(*address)?;
+        let sockets = match passed.is_empty() {
+            false => udp::adopt(passed, *address, &config.source)?,
+            true => udp::bind(*address, layout.receivers, &config.source)?,
+        };
+        for mut udp in sockets {
+            if lasting.keeps && !udp.outlives() {
+                feeds.bound.push(udp.keep().map_err(Error::Companion)?);
+            }
             let facts = udp.facts();
             feeds.add(Box::new(udp), facts);
         }
     }
+    lasting.passed.refuse_rest()?;
     Ok(feeds)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Takes: a [`Config`], and for a replay the files. Gives: a running [`Pipeline`], its
 //! health, its numbers, and at the end the [`Report`]. Holds: stop order is data order (sources, receivers, workers,
-//! writers), each stage ends because the one before it has, so nothing is lost between them; a reload
-//! swaps the sessions and touches no thread.
+//! writers), each stage ends because the one before it has, so nothing is lost between them; no thread is waited for past the
+//! deadline, and what one that is lost had is counted; a reload swaps the sessions and who may send, and touches no thread.
 
 mod build;
 mod feeds;
@@ -19,10 +19,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use build::{Error, Outlet};
-pub use feeds::Choice;
+pub use feeds::{Choice, Lasting};
 pub use layout::Layout;
 pub use machine::Machine;
-pub use open::{Opened, live, live_into, open, open_replay, over, replay};
+pub use open::{Opened, live, live_into, open, open_over, open_replay, over, replay};
 pub use report::Report;
 
 use crossbeam_channel::Receiver;
@@ -31,8 +31,9 @@ use crate::config::Config;
 use crate::dispatch::Parcel;
 use crate::session::{self, Table};
 use crate::sink::capture::{self, Writers};
-use crate::source::Facts;
 use crate::source::replay::Progress;
+use crate::source::{Allowed, Facts, Refused};
+use crate::time::Monotonic;
 use crate::{receiver, time, worker};
 
 /// How long after a reload the files of sessions that are gone are closed.
@@ -40,6 +41,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// A thread that has not been seen for so long is taken for stuck.
 const STUCK: Duration = Duration::from_secs(10);
+
+/// How often a thread that has to end is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A thread with what it counts.
 #[derive(Debug)]
@@ -92,9 +96,12 @@ impl Pipeline {
     /// What is wrong with the new sessions; the old ones stay.
     pub fn reload(&self, config: &Config, base: &Path) -> Result<u64, Vec<session::Error>> {
         let (generation, retired) = self.table.swap(|keep| config.snapshot(base, keep))?;
+        let allowed = Allowed::new(&config.source.allowed_sources);
+        self.shared.allowed.store(Arc::new(allowed));
         // what workers have in hand for the old sessions gets there first, so that it needs no file of its own
         std::thread::sleep(SETTLE);
         if let Some(writers) = self.writers().as_ref() {
+            writers.bound(config.bounds());
             retired
                 .into_iter()
                 .for_each(|target| writers.retire(target));
@@ -132,8 +139,9 @@ impl Pipeline {
             moves("receiver", i, stage.counters.heartbeat.age(now))?;
         }
         for (i, stage) in self.workers.iter().enumerate() {
-            if stage.counters.ended.get().is_some() {
-                return Err(format!("worker {i} has stopped"));
+            if let Some(ended) = stage.counters.ended.get() {
+                let why = ended.as_deref().unwrap_or("its receivers ended");
+                return Err(format!("worker {i} has stopped: {why}"));
             }
             moves("worker", i, stage.counters.heartbeat.age(now))?;
         }
@@ -155,25 +163,51 @@ impl Pipeline {
         self.shared.stop.store(true, Ordering::Release);
     }
 
+    /// Who was refused because `allowed_sources` does not name them: the `most` busiest.
+    pub fn strangers(&self, most: usize) -> Refused {
+        self.shared.strangers.busiest(most)
+    }
+
     /// Stops in data order and closes every file, within `limit`. What could not be written by then is counted as
-    /// dropped (`shutdown`). A second call only reads the ledger.
+    /// dropped (`shutdown`), and what a thread had that panicked or does not end, too (`thread_lost`). A second call only reads the ledger.
     pub fn finish(&self, limit: Duration) -> Report {
         let start = time::monotonic();
         self.request_stop();
-        join(&self.receivers);
-        join(&self.workers);
+        // half of the time for what has arrived, and an eighth for what is on its way to the writers
+        let mut stuck = join("receiver", &self.receivers, start.plus(limit / 2));
+        stuck.extend(join("worker", &self.workers, start.plus(limit / 8 * 5)));
         let left = limit.saturating_sub(time::monotonic().since(start));
         // apart, so that the lock is not held while the writers end
         let writers = self.writers().take();
         if let Some(writers) = writers {
-            let ended = writers.finish(left);
-            if !ended.stuck.is_empty() {
-                tracing::error!(threads = ?ended.stuck, "The deadline passed before these threads had ended.");
-                // what they hold will not be written by this process
-                self.table.give_up();
-            }
+            let ended = writers.finish_with(left, |late| {
+                stuck.extend_from_slice(late);
+                self.last_report(&stuck).stopped()
+            });
+            stuck = ended.stuck;
         }
-        Report::of(self)
+        if !stuck.is_empty() {
+            tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
+        }
+        self.last_report(&stuck)
+    }
+
+    /// The ledger when nothing is counted any more, but perhaps by threads that are stuck.
+    fn last_report(&self, stuck: &[String]) -> Report {
+        if stuck.is_empty() && !self.has_lost_a_thread() {
+            return Report::of(self);
+        }
+        let received = self.receivers.iter().map(|r| r.counters.received.value());
+        self.table.give_up(received.sum());
+        Report::of(self).closed()
+    }
+
+    /// Whether a receiver or a worker ended otherwise than it should.
+    fn has_lost_a_thread(&self) -> bool {
+        let receivers = self.receivers.iter().map(|r| r.counters.ended.get());
+        let workers = self.workers.iter().map(|w| w.counters.ended.get());
+        let mut all = receivers.chain(workers);
+        all.any(|ended| ended.is_some_and(Option::is_some))
     }
 }
 
@@ -185,17 +219,20 @@ fn moves(what: &str, i: usize, age: Duration) -> Result<(), String> {
     }
 }
 
-fn join<C>(stages: &[Stage<C>]) {
-    for stage in stages {
-        let thread = stage
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if thread.is_some_and(|t| t.join().is_err()) {
-            tracing::error!(
-                "A thread of the packet path has panicked; its packets are missing in the ledger."
-            );
+/// Waits for threads until `end`; the names of those that did not end.
+fn join<C>(what: &str, stages: &[Stage<C>], end: Monotonic) -> Vec<String> {
+    let mut stuck = Vec::new();
+    for (i, stage) in stages.iter().enumerate() {
+        let thread = stage.thread.lock();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { continue };
+        while !thread.is_finished() && time::monotonic() < end {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        // one that has panicked has said so; one that has not ended is left to itself
+        if !thread.is_finished() || thread.join().is_err() {
+            stuck.push(format!("{what}-{i}"));
         }
     }
+    stuck
 }

@@ -4,17 +4,19 @@
 //! written to, the sessions are compiled. Holds: no thread has been started yet, so that whoever wants to give up privileges for all of them can do it
 //! between [`open`] and [`Opened::start`]; a port in use is told before anything is made.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
 use crate::pipeline::build::{self, Ends, Error, Fed, Outlet, Parts};
-use crate::pipeline::feeds::{self, Choice};
-use crate::pipeline::{Layout, Machine, Pipeline};
+use crate::pipeline::feeds::{self, Choice, Lasting};
+use crate::pipeline::{Layout, Machine, Pipeline, report};
 use crate::session::{Keep, Table};
-use crate::sink::capture;
+use crate::sink::capture::{self, Manifest};
 use crate::source::replay::{Progress, Replay};
-use crate::source::{Facts, Source};
+use crate::source::{Allowed, Facts, Source};
+use crate::spool::lock::OutputLock;
 use crate::units::Size;
 
 /// The buffer of a replay, at most: files wait when the disk stalls, and running far ahead of it would only take fresh
@@ -26,6 +28,7 @@ pub struct Opened {
     parts: Parts,
     sources: Vec<Arc<Facts>>,
     choice: Choice,
+    bound: Vec<OwnedFd>,
     progress: Option<Arc<Progress>>,
 }
 
@@ -41,19 +44,43 @@ impl std::fmt::Debug for Opened {
 /// # Errors
 /// What can't be had: a socket, the output; sessions that do not compile.
 pub fn open(config: &Config, base: &Path) -> Result<Opened, Error> {
-    open_into(config, base, Outlet::Files)
+    open_into(config, base, Outlet::Files, Lasting::default())
+}
+
+/// As [`open`], over sockets that were passed, and with some that are kept.
+///
+/// # Errors
+/// As for [`open`]; a passed socket that is no good.
+pub fn open_over(config: &Config, base: &Path, lasting: Lasting) -> Result<Opened, Error> {
+    open_into(config, base, Outlet::Files, lasting)
 }
 
 /// As [`open`], and what is kept goes where `outlet` says.
-fn open_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Opened, Error> {
+fn open_into(
+    config: &Config,
+    base: &Path,
+    outlet: Outlet,
+    lasting: Lasting,
+) -> Result<Opened, Error> {
     let layout = layout(config);
-    let opened = feeds::open(config, &layout)?;
+    let opened = feeds::open(config, &layout, lasting)?;
     let feeds = fed(opened.sources, &layout);
-    let parts = parts(config, base, layout, feeds, outlet.live(true))?;
+    let mut parts = parts(
+        config,
+        base,
+        layout,
+        feeds,
+        outlet.live(true),
+        &opened.facts,
+    )?;
+    if outlet == Outlet::Files {
+        parts.lock = Some(own(config)?);
+    }
     Ok(Opened {
         parts,
         sources: opened.facts,
         choice: opened.choice,
+        bound: opened.bound,
         progress: None,
     })
 }
@@ -72,11 +99,13 @@ pub fn open_replay(config: &Config, base: &Path, files: Vec<PathBuf>) -> Result<
     let feeds = fed(vec![Box::new(source)], &layout);
     let mut config = config.clone();
     config.writer.buffer = config.writer.buffer.min(REPLAY_BUFFER);
-    let parts = parts(&config, base, layout, feeds, Outlet::Files.live(false))?;
+    let mut parts = parts(&config, base, layout, feeds, Outlet::Files.live(false), &[])?;
+    parts.lock = Some(own(&config)?);
     Ok(Opened {
         parts,
         sources: Vec::new(),
         choice: Choice::default(),
+        bound: Vec::new(),
         progress: Some(progress),
     })
 }
@@ -94,7 +123,7 @@ pub fn live(config: &Config, base: &Path) -> Result<Pipeline, Error> {
 /// # Errors
 /// As for [`live`].
 pub fn live_into(config: &Config, base: &Path, outlet: Outlet) -> Result<Pipeline, Error> {
-    open_into(config, base, outlet)?.start()
+    open_into(config, base, outlet, Lasting::default())?.start()
 }
 
 /// Starts a replay of captures of outer packets. It runs by itself until the files are through.
@@ -121,7 +150,7 @@ pub fn over(
         ..layout(config)
     };
     let feeds = fed(sources, &layout);
-    build::start(parts(config, base, layout, feeds, outlet.live(false))?)
+    build::start(parts(config, base, layout, feeds, outlet.live(false), &[])?)
 }
 
 impl Opened {
@@ -135,6 +164,18 @@ impl Opened {
         pipeline.choice = self.choice;
         pipeline.progress = self.progress;
         Ok(pipeline)
+    }
+
+    /// Has the hook's commands started by a process of its own, which was started before anything was opened.
+    #[must_use]
+    pub fn with_runner(mut self, runner: Option<capture::Runner>) -> Self {
+        self.parts.runner = runner;
+        self
+    }
+
+    /// The sockets that were bound here, for a service manager that keeps them.
+    pub fn take_bound(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.bound)
     }
 
     /// What is known of the sources.
@@ -162,6 +203,7 @@ fn parts(
     layout: Layout,
     feeds: Vec<Fed>,
     ends: Ends,
+    sources: &[Arc<Facts>],
 ) -> Result<Parts, Error> {
     let mut keep = Keep::default();
     let snapshot = config.snapshot(base, &mut keep).map_err(Error::Sessions)?;
@@ -177,11 +219,40 @@ fn parts(
     capture::check(&writer, &setup)?;
     Ok(Parts {
         ports: config.ports(),
+        allowed: Allowed::new(&config.source.allowed_sources),
         layout,
         feeds,
         ends,
         table: Arc::new(Table::new(snapshot, keep)),
         writer,
         setup,
+        lock: None,
+        bounds: config.bounds(),
+        runner: None,
+        manifest: manifest(config, base, ends, sources)?,
     })
+}
+
+/// What the manifest needs, where one is wanted. The key is read now, while it may be.
+fn manifest(
+    config: &Config,
+    base: &Path,
+    ends: Ends,
+    sources: &[Arc<Facts>],
+) -> Result<Option<Manifest>, Error> {
+    if ends.outlet == Outlet::Nowhere {
+        return Ok(None);
+    }
+    let prepared = config.manifest.prepare(base)?;
+    let (sources, sessions) = (sources.to_vec(), &config.session);
+    Ok(prepared.map(|prepared| Manifest {
+        prepared,
+        sessions: sessions.iter().map(|s| s.name.clone()).collect(),
+        kernel: Box::new(move || report::kernel_dropped(&sources)),
+    }))
+}
+
+/// Takes the output for ourselves.
+fn own(config: &Config) -> Result<OutputLock, Error> {
+    OutputLock::take(&config.output).map_err(|e| Error::Output(e.into()))
 }

@@ -8,6 +8,8 @@ use serde::{Serialize, Serializer};
 use crate::packet::Tally;
 use crate::pipeline::Pipeline;
 use crate::sink::capture::Closed;
+use crate::source::Facts;
+use crate::spool::manifest::Stopped;
 
 /// Where everything ended. As JSON: `received`, `written`, `filtered`, `dropped`, `bytes_received`,
 /// `bytes_written`, then what stands below.
@@ -42,7 +44,7 @@ impl Report {
         let files = pipeline.capture.files();
         Self {
             total,
-            kernel_dropped: kernel_dropped(pipeline),
+            kernel_dropped: kernel_dropped(&pipeline.sources),
             files_total: files.total,
             files: files.last.into(),
             per_session: sessions
@@ -51,11 +53,32 @@ impl Report {
                 .collect(),
         }
     }
+
+    /// The same with every ledger closed, although a thread that is stuck may still be counting.
+    pub(super) fn closed(mut self) -> Self {
+        self.per_session.values_mut().for_each(Tally::close);
+        self.total.close();
+        self
+    }
+
+    /// The same for the last line of the manifest.
+    pub(super) fn stopped(self) -> Stopped {
+        let mut sessions = Tally::default();
+        self.per_session.values().for_each(|t| sessions.merge(t));
+        Stopped {
+            unattributed: self.total.since(&sessions),
+            ledger: self.total,
+            kernel_dropped: self.kernel_dropped,
+            unfiled: self.per_session,
+            ..Stopped::default()
+        }
+    }
 }
 
-fn kernel_dropped(pipeline: &Pipeline) -> BTreeMap<&'static str, u64> {
+/// What the kernel has lost before these sources, by place.
+pub(super) fn kernel_dropped(sources: &[Arc<Facts>]) -> BTreeMap<&'static str, u64> {
     let mut all = BTreeMap::new();
-    for (place, lost) in pipeline.sources.iter().flat_map(|s| &s.lost) {
+    for (place, lost) in sources.iter().flat_map(|s| &s.lost) {
         *all.entry(*place).or_default() += lost.value();
     }
     all

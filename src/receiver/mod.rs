@@ -7,19 +7,28 @@
 //!
 //! Batches belong to the receiver: it keeps a handle of each, shares one with the workers, and may fill it again
 //! when it is the only holder. When none is free it rests as long as the source can wait, then reads into a spare
-//! batch and counts what it reads as `pool_empty`: that is overload with a name, where leaving the packets
-//! in the kernel would be loss without one.
+//! batch. Of that a little is kept for the next free batch, fairly by source ([`Reserve`]); the rest is counted as
+//! `pool_empty`: that is overload with a name, where leaving the packets in the kernel would be loss without one.
+//!
+//! Who may send is asked here, once for each datagram and before anything of it is looked at.
 
+mod reserve;
+
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::decap;
 use crate::dispatch::{Dispatch, count_drop};
+use crate::logging::said;
 use crate::metrics::{Counter, Gauge, Heartbeat};
-use crate::packet::{Batch, DropReason, Ports};
+use crate::packet::{Batch, DropReason, Ports, Tally};
+use crate::receiver::reserve::Reserve;
 use crate::session::Seats;
-use crate::source::{Received, Source};
+use crate::source::{Allowed, Received, Source, Strangers};
 use crate::time::{self, Monotonic};
 use crate::worker::Work;
 
@@ -30,6 +39,8 @@ const REST: Duration = Duration::from_micros(100);
 /// How long ticks are sent after the last packet anywhere, so that every writer sees time pass beyond it: longer than any source's
 /// order may stay behind the clock, which is the longest `latency` and some disorder.
 const TICK_FOR: Duration = Duration::from_millis(1_500);
+/// How often a receiver that ends looks for a batch to carry what it has kept back: a second.
+const LAST_LOOKS: u32 = 10_000;
 
 /// What a receiver has done, for status and metrics.
 #[derive(Debug, Default)]
@@ -55,6 +66,10 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Grows with every batch of every receiver: whoever is idle ticks while it moves.
     pub activity: AtomicU64,
+    /// Who may send; a reload swaps it.
+    pub allowed: ArcSwap<Allowed>,
+    /// Who was refused.
+    pub strangers: Strangers,
 }
 
 /// Where a receiver's batches go.
@@ -77,6 +92,7 @@ pub struct Receiver {
     shared: Arc<Shared>,
     pool: Vec<Arc<Batch>>,
     spare: Batch,
+    reserve: Reserve,
     seen_activity: u64,
     /// When it will have ticked long enough.
     quiet_from: Monotonic,
@@ -108,6 +124,7 @@ impl Receiver {
             .map(|_| Arc::new(source.new_batch(id)))
             .collect();
         let spare = source.new_batch(id);
+        let reserve = Reserve::new(&*source, id);
         let counters = Arc::default();
         Self {
             id,
@@ -119,6 +136,7 @@ impl Receiver {
             shared,
             pool,
             spare,
+            reserve,
             seen_activity: 0,
             quiet_from: Monotonic::default(),
         }
@@ -129,8 +147,27 @@ impl Receiver {
         Arc::clone(&self.counters)
     }
 
-    /// Receives until the source ends.
-    pub fn run(mut self) {
+    /// Receives until the source ends. A panic ends it too: it is told at once, and workers are told that nothing follows.
+    pub fn run(self) {
+        let counters = self.counters();
+        let way = match &self.way {
+            Way::Queues(dispatch) => Some(dispatch.clone()),
+            Way::Here(_) => None,
+        };
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        if let Err(panic) = served {
+            let reason = format!("it panicked: {}", said(&*panic));
+            tracing::error!(
+                reason,
+                "A receiver has ended; nothing is received there any more. Please report this."
+            );
+            // before anything that may wait
+            let _ = counters.ended.set(Some(reason));
+            way.into_iter().for_each(Dispatch::finish);
+        }
+    }
+
+    fn serve(mut self) {
         let mut ended = None;
         loop {
             if self.shared.stop.load(Ordering::Acquire) {
@@ -147,6 +184,7 @@ impl Receiver {
                 }
             }
         }
+        self.empty_reserve();
         self.seats.publish();
         self.reclaim();
         // no packet of this receiver will follow: the highest order there is
@@ -155,6 +193,23 @@ impl Receiver {
             Way::Here(work) => work.finish(),
         }
         let _ = self.counters.ended.set(ended);
+    }
+
+    /// At the end: sends what was kept back, or counts it.
+    fn empty_reserve(&mut self) {
+        for _ in 0..LAST_LOOKS {
+            if self.reserve.is_empty() {
+                return;
+            }
+            let free = self.pool.iter_mut().position(|b| Arc::get_mut(b).is_some());
+            match free {
+                Some(place) => self.send_reserve(place),
+                None => std::thread::sleep(REST),
+            }
+        }
+        let seats = &mut self.seats;
+        self.reserve
+            .give_up(|packet| count_drop(seats, packet, DropReason::PoolEmpty));
     }
 
     fn beat(&self) {
@@ -179,6 +234,10 @@ impl Receiver {
             return self.receive_to_drop();
         };
         self.reclaim();
+        if !self.reserve.is_empty() {
+            self.send_reserve(place);
+            return Ok(Received::Some);
+        }
         let Some(batch) = self.pool.get_mut(place).and_then(Arc::get_mut) else {
             return Ok(Received::Nothing);
         };
@@ -189,7 +248,7 @@ impl Receiver {
             self.idle(order);
             return Ok(received);
         }
-        unwrap(batch, self.ports, &self.seats, &self.counters);
+        unwrap(batch, self.ports, &self.seats, &self.counters, &self.shared);
         match &mut self.way {
             Way::Here(work) => {
                 work.take(batch);
@@ -197,24 +256,45 @@ impl Receiver {
             }
             Way::Queues(dispatch) => {
                 dispatch.deal(batch);
-                self.send(place);
+                self.send(place, true);
             }
         }
         Ok(Received::Some)
     }
 
-    /// Sends a dealt batch to the workers.
-    fn send(&mut self, place: usize) {
+    /// Sends a dealt batch to the workers. What finds no room is kept back, as far as there is room for that, if it is for the
+    /// first time.
+    fn send(&mut self, place: usize, first_time: bool) {
         self.shared.activity.fetch_add(1, Ordering::Relaxed);
         if let (Some(batch), Way::Queues(dispatch)) = (self.pool.get(place), &mut self.way) {
-            let source = &mut self.source;
-            let heartbeat = &self.counters.heartbeat;
-            dispatch.send(batch, &mut self.seats, || {
+            let (source, heartbeat) = (&mut self.source, &self.counters.heartbeat);
+            let pressed = || {
                 heartbeat.beat(time::monotonic().nanos());
                 source.under_pressure()
+            };
+            let (seats, reserve) = (&mut self.seats, &mut self.reserve);
+            dispatch.send(batch, pressed, |worker, reason| {
+                for packet in batch.packets_of(worker) {
+                    if !(first_time && reserve.save(batch, packet)) {
+                        count_drop(seats, packet, reason);
+                    }
+                }
             });
         }
         self.seats.publish();
+    }
+
+    /// Sends what was kept back, in the free batch at `place`. It goes before anything that came later.
+    fn send_reserve(&mut self, place: usize) {
+        let Some(batch) = self.pool.get_mut(place).and_then(Arc::get_mut) else {
+            return;
+        };
+        batch.clear();
+        self.reserve.trade(batch);
+        if let Way::Queues(dispatch) = &mut self.way {
+            dispatch.deal(batch);
+        }
+        self.send(place, false);
     }
 
     /// A batch that nobody else holds; rests for one while the source can wait. Low places first: they are warm.
@@ -229,7 +309,7 @@ impl Receiver {
         }
     }
 
-    /// Overload: reads what there is and drops it by name, for its sessions.
+    /// Overload: reads what there is, keeps a little of it back, and drops the rest by name, for its sessions.
     fn receive_to_drop(&mut self) -> std::io::Result<Received> {
         self.reclaim();
         self.spare.clear();
@@ -237,9 +317,12 @@ impl Receiver {
         if received != Received::Some {
             return Ok(received);
         }
-        unwrap(&mut self.spare, self.ports, &self.seats, &self.counters);
-        for packet in &self.spare.packets {
-            count_drop(&mut self.seats, packet, DropReason::PoolEmpty);
+        let spare = &mut self.spare;
+        unwrap(spare, self.ports, &self.seats, &self.counters, &self.shared);
+        for packet in &spare.packets {
+            if !self.reserve.save(spare, packet) {
+                count_drop(&mut self.seats, packet, DropReason::PoolEmpty);
+            }
         }
         self.seats.publish();
         Ok(received)
@@ -267,15 +350,40 @@ impl Receiver {
 }
 
 /// Takes the wrapping off a whole batch; refusals belong to no session.
-fn unwrap(batch: &mut Batch, ports: Ports, seats: &Seats, counters: &Counters) {
+fn unwrap(batch: &mut Batch, ports: Ports, seats: &Seats, counters: &Counters, shared: &Shared) {
     let mut refused = std::mem::take(&mut batch.refused);
     let total = batch.datagrams.len() as u64 + refused.received;
     counters.received.add(total);
     counters.batches.add(1);
     counters.largest_batch.raise(total);
+    screen(batch, &mut refused, shared);
     decap::unwrap_batch(batch, ports, &mut refused, &counters.decap);
     if refused.received > 0 {
         seats.table().unattributed.add(&refused);
+    }
+}
+
+/// Refuses what comes from elsewhere than allowed. Datagrams of a source come in trains: the answer for the one before often holds.
+fn screen(batch: &mut Batch, refused: &mut Tally, shared: &Shared) {
+    let allowed = shared.allowed.load();
+    if allowed.is_everybody() {
+        return;
+    }
+    let (mut strangers, mut last) = (Vec::new(), None);
+    batch.datagrams.retain(|datagram| {
+        let known = last.filter(|(source, _)| *source == datagram.source);
+        let (_, admitted) =
+            known.unwrap_or_else(|| (datagram.source, allowed.admits(datagram.source)));
+        last = Some((datagram.source, admitted));
+        if !admitted {
+            refused.receive(datagram.len as usize);
+            refused.drop(DropReason::SourceNotAllowed);
+            strangers.push(datagram.source);
+        }
+        admitted
+    });
+    if !strangers.is_empty() {
+        shared.strangers.note(&strangers, time::monotonic());
     }
 }
 

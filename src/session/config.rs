@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter;
 use crate::packet::Vni;
-use crate::spool::{Format, Precision, Settings};
+use crate::spool::retain::SessionConfig;
+use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::{Interval, Size};
 
 /// One mirror session.
@@ -41,6 +42,9 @@ pub struct Config {
     /// How its files differ from the `[capture]` section.
     #[serde(default)]
     pub capture: OutputConfig,
+    /// How much disk its files may take, within what `[retention]` says of all.
+    #[serde(default, skip_serializing_if = "SessionConfig::is_empty")]
+    pub retention: SessionConfig,
 }
 
 /// How capture files are made; in a session, what is left out is as in `[capture]`.
@@ -53,7 +57,13 @@ pub struct OutputConfig {
     /// `"ns"` or `"us"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
-    /// Largest file.
+    /// `"none"`, `"zstd"` or `"gzip"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// How hard: 1 to 19 for zstd, 1 to 9 for gzip. 0 chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression_level: Option<u32>,
+    /// Largest file, before compression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_size: Option<Size>,
     /// Longest span of a file; aligned to the wall clock (UTC). `"0s"`: none.
@@ -70,6 +80,8 @@ impl OutputConfig {
         Self {
             format: Some(settings.format),
             precision: Some(settings.precision),
+            compression: Some(settings.compression),
+            compression_level: Some(settings.level),
             rotate_size: Some(Size(settings.rotate_size.unwrap_or(0))),
             rotate_interval: Some(Interval(settings.rotate_interval.unwrap_or_default())),
             rotate_packets: Some(settings.rotate_packets.unwrap_or(0)),
@@ -80,17 +92,45 @@ impl OutputConfig {
     pub fn over(&self, defaults: &Settings) -> Settings {
         let span = |i: Interval| Some(i.0).filter(|d| !d.is_zero());
         let count = |n: u64| Some(n).filter(|n| *n != 0);
+        let compression = self.compression.unwrap_or(defaults.compression);
         Settings {
             directory: defaults.directory.clone(),
             format: self.format.unwrap_or(defaults.format),
             precision: self.precision.unwrap_or(defaults.precision),
             snaplen: defaults.snaplen,
+            compression,
+            level: self.level(compression, defaults),
             rotate_size: self
                 .rotate_size
                 .map_or(defaults.rotate_size, |s| count(s.0)),
             rotate_interval: self.rotate_interval.map_or(defaults.rotate_interval, span),
             rotate_packets: self.rotate_packets.map_or(defaults.rotate_packets, count),
         }
+    }
+}
+
+impl OutputConfig {
+    /// The level given; without one that of the defaults, if they compress in the same way.
+    fn level(&self, compression: Compression, defaults: &Settings) -> u32 {
+        let same = Some(defaults.level).filter(|_| compression == defaults.compression);
+        match self.compression_level.or(same) {
+            Some(level) if level > 0 && compression != Compression::None => level,
+            _ => compression.level(),
+        }
+    }
+
+    /// What is wrong with the level that it comes to over `defaults`.
+    pub fn problem(&self, defaults: &Settings) -> Option<String> {
+        let settings = self.over(defaults);
+        let levels = settings.compression.levels();
+        (!levels.contains(&settings.level)).then(|| {
+            format!(
+                "compression_level = {} is none of this compression: {} to {}, and 0 chooses",
+                settings.level,
+                levels.start(),
+                levels.end()
+            )
+        })
     }
 }
 

@@ -191,6 +191,11 @@ impl Seats {
         }
     }
 
+    /// Seats of the same table for somebody else, none taken yet.
+    pub fn beside(&self) -> Self {
+        Self::new(Arc::clone(&self.table))
+    }
+
     /// Follows a reload, and makes room: to be called between batches.
     pub fn refresh(&mut self) {
         let generation = self.table.generation();

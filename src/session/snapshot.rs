@@ -94,6 +94,14 @@ impl Snapshot {
                 })),
             }
         }
+        for (index, config) in configs.iter().enumerate() {
+            errors.extend(config.capture.problem(&defaults).map(|problem| Error {
+                index,
+                key: "capture",
+                name: config.name.clone(),
+                problem,
+            }));
+        }
         // what is kept is touched only when nothing can fail any more
         if !errors.is_empty() {
             return Err(errors);

@@ -178,13 +178,22 @@ impl Table {
         all
     }
 
-    /// Counts what is still on its way in every session as dropped (`shutdown`): for the very end, when a thread is
-    /// stuck and will not count it.
-    pub fn give_up(&self) {
-        for (_, ledger) in self.lock().keep.ledgers.values() {
-            let left = ledger.read().in_flight().max(0);
-            ledger.add_dropped(DropReason::Shutdown, left as u64);
-        }
+    /// Counts what is still on its way in every session and of every peer as dropped (`thread_lost`): for the very end, when a
+    /// thread panicked, or is stuck and will not count it. `received` is how many datagrams there were in all: those that no session has heard of
+    /// belong to none.
+    pub fn give_up(&self, received: u64) {
+        let known = self.lock();
+        let sessions = known.keep.ledgers.values().map(|(_, ledger)| &**ledger);
+        let peers = known.peers.values().map(|peer| &peer.ledger);
+        sessions.chain(peers).for_each(close);
+        let all = known.keep.ledgers.values().map(|(_, ledger)| ledger.read());
+        let told = all.map(|tally| tally.received).sum::<u64>() + self.unattributed.read().received;
+        let missing = received.saturating_sub(told);
+        self.unattributed.add(&Tally {
+            received: missing,
+            ..Tally::default()
+        });
+        close(&self.unattributed);
     }
 
     /// Every peer met so far.
@@ -196,6 +205,12 @@ impl Table {
         // a thread that panicked in here left whole entries behind: the maps are changed in single steps
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Counts what has not ended as lost with its thread.
+fn close(ledger: &Ledger) {
+    let left = ledger.read().in_flight().max(0);
+    ledger.add_dropped(DropReason::ThreadLost, left as u64);
 }
 
 /// The ids of the targets of sessions.
@@ -287,7 +302,7 @@ mod tests {
 
     use super::*;
     use crate::session::Config;
-    use crate::spool::{Format, Precision};
+    use crate::spool::{Compression, Format, Precision};
 
     fn settings() -> Settings {
         Settings {
@@ -295,6 +310,8 @@ mod tests {
             format: Format::Pcap,
             precision: Precision::Nanos,
             snaplen: 65_535,
+            compression: Compression::None,
+            level: 0,
             rotate_size: None,
             rotate_interval: None,
             rotate_packets: None,

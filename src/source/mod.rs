@@ -5,6 +5,7 @@
 //! datagram in the batch or counted in `Batch::refused`; what the kernel lost before is in
 //! [`Facts`], never guessed.
 
+mod allowed;
 mod facts;
 mod fragments;
 pub mod ingress;
@@ -13,17 +14,22 @@ mod matcher;
 mod naps;
 mod outer;
 pub mod packet;
+pub mod passed;
 pub mod replay;
+mod strangers;
 pub mod synthetic;
 pub mod udp;
 mod watermark;
 pub mod xdp;
 
+pub use allowed::Allowed;
 pub use facts::{Clock, Facts, place};
+pub use strangers::{Refused, Strangers};
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::packet::{Batch, Ports};
@@ -45,6 +51,8 @@ pub struct Config {
     pub interface: Vec<String>,
     /// Addresses and ports to listen on. `[::]` takes IPv4 too. Add `"[::]:6081"` for a Gateway Load Balancer.
     pub listen: Vec<SocketAddr>,
+    /// Networks that datagrams may come from, by the address of whoever sent them. None: everybody. A reload changes it.
+    pub allowed_sources: Vec<IpNet>,
     /// The VXLAN port.
     pub vxlan_port: u16,
     /// The GENEVE port. On a listening port that is neither, the two are told apart by their shape.
@@ -102,6 +110,7 @@ impl Default for Config {
             kind: Kind::default(),
             interface: Vec::new(),
             listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, ports.vxlan))],
+            allowed_sources: Vec::new(),
             vxlan_port: ports.vxlan,
             geneve_port: ports.geneve,
             receive_buffer: Size(64 << 20),

@@ -78,6 +78,8 @@ pub struct Udp {
     calls: u32,
     /// When the stop was asked for.
     stopping: Option<Monotonic>,
+    /// Whether the socket outlives the process: then what is in it at the stop is the next one's.
+    outlives: bool,
 }
 
 /// Binds `count` sockets to one address, for one receiver thread each.
@@ -98,6 +100,20 @@ pub fn bind(address: SocketAddr, count: usize, config: &Config) -> Result<Vec<Ud
     let socket = open(address, false)?;
     let address = local(&socket, address)?;
     Ok(vec![Udp::new(socket, address, config)?])
+}
+
+/// Makes sources of sockets that are bound to an address already.
+///
+/// # Errors
+/// A step failed.
+pub fn adopt(
+    sockets: Vec<Socket>,
+    address: SocketAddr,
+    config: &Config,
+) -> Result<Vec<Udp>, Error> {
+    let each = sockets.into_iter();
+    each.map(|socket| Udp::adopt(socket, address, config))
+        .collect()
 }
 
 fn open(address: SocketAddr, share: bool) -> Result<Socket, Error> {
@@ -205,12 +221,47 @@ impl Udp {
             naps: Naps::of(latency.saturating_sub(MARGIN)),
             calls: 0,
             stopping: None,
+            outlives: false,
         })
     }
 
     /// What is known of the socket; stays readable while a receiver owns the source.
     pub fn facts(&self) -> Arc<Facts> {
         Arc::clone(&self.facts)
+    }
+
+    /// Over a socket that the service manager has bound and passed, and keeps.
+    fn adopt(socket: Socket, address: SocketAddr, config: &Config) -> Result<Self, Error> {
+        let failed = |step| failed(address, step);
+        // a filter that an earlier process has left would refuse everything; mostly there is none, which is an error
+        let _ = socket.detach_filter();
+        socket
+            .set_nonblocking(false)
+            .map_err(failed("O_NONBLOCK"))?;
+        let mut udp = Self::new(socket, address, config)?;
+        udp.outlives = true;
+        // what it dropped before is in the ledger of whoever had it then, as far as they saw it
+        udp.drops = sockopt::mem_info(udp.socket.as_fd()).map_or(0, |info| info.drops);
+        if udp.drops > 0 {
+            tracing::info!(%address, datagrams = udp.drops, "The passed socket has dropped datagrams since it was made; they are not counted again.");
+        }
+        Ok(udp)
+    }
+
+    /// The socket will be there when this process has ended, because somebody gets this descriptor of it: what comes after the stop waits
+    /// for the next.
+    ///
+    /// # Errors
+    /// There is no descriptor to be had.
+    pub fn keep(&mut self) -> std::io::Result<std::os::fd::OwnedFd> {
+        let kept = self.descriptor()?;
+        self.outlives = true;
+        Ok(kept)
+    }
+
+    /// Whether it was passed, or is kept.
+    pub fn outlives(&self) -> bool {
+        self.outlives
     }
 
     /// From now on a call takes what is there and waits for nothing: somebody else does.
@@ -321,6 +372,9 @@ impl Source for Udp {
             tracing::warn!(address = %self.address, "The socket was still not empty; what is in it is lost.");
             return Ok(self.nothing(batch));
         }
+        if self.outlives && self.stopping.is_some() {
+            return Ok(self.nothing(batch));
+        }
         self.rest();
         match self
             .messages
@@ -356,6 +410,11 @@ impl Source for Udp {
         if self.stopping.is_none() {
             self.look_at_memory();
             self.stopping = Some(time::monotonic());
+            if self.outlives {
+                let bytes = self.facts.queued.value();
+                tracing::info!(address = %self.address, bytes, "What is in the socket waits for the next start.");
+                return;
+            }
             // without the filter the queue could refill as fast as it is emptied: `DRAIN` bounds that
             let refused = sockopt::refuse_all(self.socket.as_fd());
             if refused.and(self.socket.set_nonblocking(true)).is_err() {
@@ -370,119 +429,4 @@ impl Source for Udp {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-
-    use super::*;
-
-    fn buffer(bytes: u64) -> Config {
-        Config {
-            receive_buffer: crate::units::Size(bytes),
-            ..Config::default()
-        }
-    }
-
-    fn one(listen: &str) -> Udp {
-        bind(listen.parse().unwrap(), 1, &buffer(1 << 20))
-            .unwrap()
-            .pop()
-            .unwrap()
-    }
-
-    fn sender(to: &Udp) -> UdpSocket {
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender.connect(("127.0.0.1", to.address.port())).unwrap();
-        sender
-    }
-
-    #[test]
-    fn a_port_in_use_is_refused_also_with_several_sockets() {
-        let first = one("127.0.0.1:0");
-        for count in [1, 2] {
-            let error = bind(first.address, count, &buffer(1 << 20)).unwrap_err();
-            assert!(matches!(error, Error::InUse(_)), "{error}");
-        }
-    }
-
-    #[test]
-    fn several_sockets_share_a_port() {
-        let sockets = bind("127.0.0.1:0".parse().unwrap(), 3, &buffer(1 << 20)).unwrap();
-        let port = sockets[0].address.port();
-        assert!(port != 0 && sockets.iter().all(|s| s.address.port() == port));
-    }
-
-    #[test]
-    fn a_dual_stack_socket_gives_ipv4_sources_as_ipv4_and_ipv6_as_ipv6() {
-        let mut udp = one("[::]:0");
-        sender(&udp).send(b"four").unwrap();
-        let six = UdpSocket::bind("[::1]:0").unwrap();
-        six.send_to(b"six", ("::1", udp.address.port())).unwrap();
-        let mut batch = udp.new_batch(0);
-        assert_eq!(udp.receive(&mut batch).unwrap(), Received::Some);
-        let sources: Vec<String> = batch
-            .datagrams
-            .iter()
-            .map(|d| d.source.to_string())
-            .collect();
-        assert_eq!(sources, ["127.0.0.1", "::1"]);
-    }
-
-    #[test]
-    fn the_largest_datagram_arrives_whole() {
-        let mut udp = one("127.0.0.1:0");
-        sender(&udp).send(&[7; 65_507]).unwrap();
-        let mut batch = udp.new_batch(0);
-        assert_eq!(udp.receive(&mut batch).unwrap(), Received::Some);
-        let d = batch.datagrams[0];
-        assert_eq!(batch.bytes(d.start, d.len), [7; 65_507]);
-    }
-
-    #[test]
-    fn received_and_kernel_drops_make_up_all_that_was_sent() {
-        let mut udp = bind("127.0.0.1:0".parse().unwrap(), 1, &buffer(8192))
-            .unwrap()
-            .pop()
-            .unwrap();
-        let sender = sender(&udp);
-        let (mut sent, mut received) = (0, 0);
-        let mut batch = udp.new_batch(0);
-        for _ in 0..20 {
-            for _ in 0..100 {
-                sent += u64::from(sender.send(&[1; 300]).is_ok());
-            }
-            udp.receive(&mut batch).unwrap();
-            received += batch.datagrams.len() as u64;
-            batch.clear();
-        }
-        udp.stop();
-        while udp.receive(&mut batch).unwrap() != Received::End {
-            received += batch.datagrams.len() as u64;
-            batch.clear();
-        }
-        assert!(
-            udp.facts.lost_at(place::SOCKET) > 0,
-            "nothing was dropped: the test shows nothing"
-        );
-        assert_eq!(received + udp.facts.lost_at(place::SOCKET), sent);
-    }
-
-    #[test]
-    fn what_had_arrived_before_the_stop_is_still_given_and_later_ones_are_counted() {
-        let mut udp = one("127.0.0.1:0");
-        let sender = sender(&udp);
-        for _ in 0..300 {
-            sender.send(b"before").unwrap();
-        }
-        udp.stop();
-        for _ in 0..10 {
-            sender.send(b"after").unwrap();
-        }
-        let (mut batch, mut received) = (udp.new_batch(0), 0);
-        while udp.receive(&mut batch).unwrap() != Received::End {
-            received += batch.datagrams.len();
-            batch.clear();
-        }
-        assert_eq!((received, udp.facts.lost_at(place::AFTER_STOP)), (300, 10));
-        assert_eq!(udp.facts.lost_at(place::SOCKET), 0);
-    }
-}
+mod tests;

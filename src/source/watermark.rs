@@ -97,6 +97,10 @@ impl Watermark {
             Clock::Hardware => shifted(time::now(), self.card.ahead()),
         };
         let read = now.saturating_sub(self.delay);
+        // a clock that was set back may take days to come where it was; nothing that was read before has to wait for that
+        if self.newest.since(read) > self.delay + DISORDER {
+            return self.newest.nanos().saturating_add(1);
+        }
         self.newest.max(read).saturating_sub(DISORDER).nanos()
     }
 }
@@ -113,6 +117,20 @@ mod tests {
 
     fn watermark(clock: Clock, card: &Arc<Card>) -> Watermark {
         Watermark::new(clock, Duration::ZERO, card)
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing_up() {
+        let mut mark = watermark(Clock::Kernel, &Arc::default());
+        let before = time::now().saturating_add(Duration::from_secs(86_400));
+        let order = mark.see(before, false);
+        assert!(mark.after_some() <= order);
+        assert!(mark.after_nothing() > order);
+        let after = mark.see(time::now(), false);
+        assert!(
+            after < mark.after_some(),
+            "what comes now is late, and written at once"
+        );
     }
 
     #[test]

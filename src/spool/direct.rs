@@ -13,6 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use crate::spool::Short;
+use crate::spool::compress::Press;
 use crate::sys::disk::{ALIGNMENT, Aligned};
 
 /// Bytes of one write: as many as a disk needs to have all its channels at work.
@@ -21,11 +22,30 @@ const STAGED: usize = 4 << 20;
 /// What the last block is filled up with: no reader takes it for a record.
 const FILLER: u8 = 0xFF;
 
-/// Memory for two writes, made when it is first needed: one is filled while the other is under way.
-#[derive(Debug, Default)]
+/// Memory for two writes, made when it is first needed: one is filled while the other is under way; and for what is
+/// compressed.
+#[derive(Debug)]
 pub struct Staging {
     now: Stage,
     other: Stage,
+    pub(super) press: Press,
+}
+
+impl Staging {
+    /// With at most `encoders` zstd files compressed at a time.
+    pub fn new(encoders: usize) -> Self {
+        Self {
+            now: Stage::default(),
+            other: Stage::default(),
+            press: Press::new(encoders),
+        }
+    }
+}
+
+impl Default for Staging {
+    fn default() -> Self {
+        Self::new(1)
+    }
 }
 
 /// Memory for one write.

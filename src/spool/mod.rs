@@ -4,16 +4,21 @@
 //! session's packets go to; [`Partial`] and [`Sealed`], a file before it has its name. Holds: a published file is whole and
 //! was synced before it got its name. `docs/capture-files.md` tells the whole life.
 
+mod compress;
 mod direct;
 pub mod lock;
 pub mod manifest;
 mod name;
+mod ours;
 mod partial;
+pub mod recover;
 pub mod retain;
 mod sealed;
 
+pub use compress::Compression;
 pub use direct::Staging;
 pub use name::Name;
+pub use ours::Ours;
 pub use partial::{Partial, Short};
 pub use sealed::Sealed;
 
@@ -37,7 +42,11 @@ pub struct Settings {
     pub precision: Precision,
     /// The snaplen told in the file header.
     pub snaplen: u32,
-    /// Largest file, in bytes, headers included.
+    /// How files are compressed.
+    pub compression: Compression,
+    /// How hard: one of [`Compression::levels`].
+    pub level: u32,
+    /// Largest file, in bytes, headers included; before compression.
     pub rotate_size: Option<u64>,
     /// A new file at each multiple of this since the epoch.
     pub rotate_interval: Option<Duration>,

@@ -4,7 +4,8 @@
 //! [`Sealed`], which waits for its publication. Holds: a partial file is made by us alone (`O_EXCL`);
 //! its length as told here ends at a record's end, and what a failed write left behind that is
 //! cut off before anything else is written. The descriptor may be closed and opened again at any time. With direct
-//! I/O the file may be longer than that by the filler of its last block, until it is trimmed, rests or is published.
+//! I/O the file may be longer than that by the filler of its last block, until it is trimmed, rests or is published. A
+//! compressed file grows by whole units: what can be unpacked without what comes after it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
@@ -13,8 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::logging::Limited;
+use crate::spool::compress::Packer;
 use crate::spool::direct::Tail;
-use crate::spool::{Error, Io, Name, Sealed, Staging};
+use crate::spool::{Error, Io, Name, Ours, Sealed, Staging};
 use crate::sys::disk;
 use crate::time;
 
@@ -34,7 +36,12 @@ pub struct Partial {
     path: PathBuf,
     /// `None` while the descriptor is lent to another file.
     file: Option<File>,
+    /// Bytes in the file.
     len: u64,
+    /// Bytes that they stand for, where the file is compressed.
+    content: u64,
+    packer: Option<Packer>,
+    ours: Ours,
     /// A failed write left bytes behind `len` that could not be cut off yet.
     torn: bool,
     /// Its last block, when it is written past the page cache.
@@ -56,22 +63,30 @@ pub struct Short {
 }
 
 impl Partial {
-    /// Makes the folder and the file. Where the name, hidden or not, is taken, the number is
-    /// counted up until it is free.
+    /// Makes the folder and the file, which is one of `ours` from then on. Where the name, hidden or not, is taken, the
+    /// number is counted up until it is free.
     ///
     /// # Errors
     /// [`Error::Create`] when folder or file cannot be made.
-    pub fn create(mut name: Name, io: Io) -> Result<Self, Error> {
+    pub fn create(mut name: Name, io: Io, level: u32, ours: &Ours) -> Result<Self, Error> {
         let failed = |name: &Name, source| Error::Create {
             path: name.partial(),
             source,
         };
         fs::create_dir_all(name.directory()).map_err(|e| failed(&name, e))?;
         for _ in 0..TRIES {
+            // Known before it is there: whoever looks for what a crash left must not find it in between.
+            ours.add(&name.partial());
             match Self::try_create(&name, io) {
-                Ok(Some((path, file))) => return Ok(Self::of(name, path, file, io)),
-                Ok(None) => name.bump(),
-                Err(e) => return Err(failed(&name, e)),
+                Ok(Some(made)) => return Ok(Self::of(name, made, io, level, ours)),
+                Ok(None) => {
+                    ours.remove(&name.partial());
+                    name.bump();
+                }
+                Err(e) => {
+                    ours.remove(&name.partial());
+                    return Err(failed(&name, e));
+                }
             }
         }
         let taken = io::Error::new(io::ErrorKind::AlreadyExists, "every number is taken");
@@ -91,12 +106,16 @@ impl Partial {
         }
     }
 
-    fn of(name: Name, path: PathBuf, file: File, io: Io) -> Self {
+    fn of(name: Name, made: (PathBuf, File), io: Io, level: u32, ours: &Ours) -> Self {
+        let (path, file) = made;
         let mut partial = Self {
+            packer: Packer::new(name.compression(), level),
+            ours: ours.clone(),
             name,
             path,
             file: Some(file),
             len: 0,
+            content: 0,
             torn: false,
             tail: None,
             filled: false,
@@ -139,9 +158,23 @@ impl Partial {
         &self.path
     }
 
-    /// Bytes of whole records (and headers).
+    /// Bytes of whole records (and headers), before compression.
     pub fn len(&self) -> u64 {
-        self.len
+        match self.packer {
+            Some(_) => self.content,
+            None => self.len,
+        }
+    }
+
+    /// Bytes that the finished file takes.
+    pub fn stored(&self) -> u64 {
+        let ending = self.packer.as_ref().map_or(0, |p| p.ending().len());
+        self.len + ending as u64
+    }
+
+    /// Whether a failed write has put an end to its compression.
+    pub fn is_stunted(&self) -> bool {
+        self.packer.as_ref().is_some_and(Packer::is_lost)
     }
 
     /// Whether nothing is in it.
@@ -224,7 +257,7 @@ impl Partial {
         }
     }
 
-    /// Appends all of `parts`.
+    /// Appends all of `parts`: compressed, where the file is, as one unit.
     ///
     /// # Errors
     /// [`Short`] when the system refuses; the file then still ends where it ended before.
@@ -233,8 +266,24 @@ impl Partial {
         parts: &mut [IoSlice<'_>],
         staging: &mut Staging,
     ) -> Result<(), Short> {
-        let nothing = |error| Short { written: 0, error };
         self.ready().map_err(nothing)?;
+        let Some(mut packer) = self.packer.take() else {
+            return self.put(parts, staging);
+        };
+        let packed = packer.pack(parts, &mut staging.press).map_err(nothing);
+        // Lent for a moment, since the staging is lent too.
+        let unit = std::mem::take(&mut staging.press.unit);
+        let result = packed.and_then(|()| self.put(&mut [IoSlice::new(&unit)], staging));
+        staging.press.unit = unit;
+        packer.settle(result.is_ok());
+        self.packer = Some(packer);
+        // A part of a unit is worth nothing.
+        result.map_err(|short| nothing(short.error))?;
+        self.content += parts.iter().map(|p| p.len() as u64).sum::<u64>();
+        Ok(())
+    }
+
+    fn put(&mut self, parts: &mut [IoSlice<'_>], staging: &mut Staging) -> Result<(), Short> {
         let mut file = self
             .file
             .as_ref()
@@ -294,12 +343,18 @@ impl Partial {
     pub fn discard(self) {
         // A file that cannot be removed stays hidden: nobody takes it for a capture.
         let _ = fs::remove_file(&self.path);
+        self.ours.remove(&self.path);
     }
 
     /// Ends the writing. The descriptor is closed; the file is to be published.
     pub fn seal(self) -> Sealed {
-        Sealed::new(self.name, self.path, self.len)
+        let ending = self.packer.as_ref().map_or(&[][..], |p| p.ending());
+        Sealed::new(self.name, self.path, self.len, ending).among(self.ours)
     }
+}
+
+fn nothing(error: io::Error) -> Short {
+    Short { written: 0, error }
 }
 
 /// Appends `parts` through the page cache.
@@ -359,12 +414,17 @@ fn refused(path: &Path, error: &io::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::Format;
+    use crate::spool::{Compression, Format};
     use crate::time::Timestamp;
 
     fn name(directory: &Path) -> Name {
         let start = Timestamp::from_parts(1_795_561_200, 0);
-        Name::new(directory, "web", start, Format::Pcap, 1)
+        let kind = (Format::Pcap, Compression::None);
+        Name::new(directory, "web", start, kind, 1)
+    }
+
+    fn create(directory: &Path, io: Io) -> Partial {
+        Partial::create(name(directory), io, 0, &Ours::default()).expect("created")
     }
 
     fn append(partial: &mut Partial, bytes: &[u8]) {
@@ -374,7 +434,7 @@ mod tests {
 
     fn goes_on_where_it_was(io: Io) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut partial = Partial::create(name(&folder.path().join("new")), io).expect("created");
+        let mut partial = create(&folder.path().join("new"), io);
         let mut parts = [IoSlice::new(b"one"), IoSlice::new(b"two")];
         partial
             .append(&mut parts, &mut Staging::default())
@@ -397,7 +457,7 @@ mod tests {
 
     fn is_cut_off(io: Io) {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut partial = Partial::create(name(folder.path()), io).expect("created");
+        let mut partial = create(folder.path(), io);
         append(&mut partial, b"whole|half");
         (partial.len, partial.torn) = (0, true);
         partial.keep(6);
@@ -415,7 +475,7 @@ mod tests {
     #[test]
     fn blocks_written_past_the_page_cache_make_the_same_file() {
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
-        let mut partial = Partial::create(name(folder.path()), Io::Direct).expect("created");
+        let mut partial = create(folder.path(), Io::Direct);
         let (mut all, mut staging) = (Vec::new(), Staging::default());
         for n in [10, 4086, 4096, 100, 5000, (4 << 20) - 9196, 1, 9 << 20, 7] {
             let bytes: Vec<u8> = (0..n).map(|i| (i * 31 + all.len()) as u8).collect();
@@ -438,7 +498,7 @@ mod tests {
     #[test]
     fn a_removed_file_is_noticed() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut partial = Partial::create(name(folder.path()), Io::Buffered).expect("created");
+        let mut partial = create(folder.path(), Io::Buffered);
         fs::remove_file(partial.path()).expect("removed");
         assert!(partial.is_gone());
         partial.rest();

@@ -6,9 +6,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::spool::{Error, Name};
+use crate::spool::{Error, Name, Ours};
 
 /// How many numbers are tried to find a free name.
 const TRIES: u32 = 100_000;
@@ -21,18 +22,36 @@ pub struct Sealed {
     /// The hidden name that it has: made from `name` when the file was, and not changed since.
     partial: PathBuf,
     len: u64,
+    /// What it needs behind that.
+    ending: &'static [u8],
+    ours: Ours,
     /// The name that it got, by an attempt that failed later on.
     claimed: Option<PathBuf>,
 }
 
 impl Sealed {
-    pub(crate) fn new(name: Name, partial: PathBuf, len: u64) -> Self {
+    pub(super) fn new(name: Name, partial: PathBuf, len: u64, ending: &'static [u8]) -> Self {
         Self {
             name,
             partial,
             len,
+            ending,
+            ours: Ours::default(),
             claimed: None,
         }
+    }
+
+    /// A file that has got its final name, but still has the hidden one too.
+    pub(super) fn claimed(name: Name, path: PathBuf, len: u64) -> Self {
+        let mut sealed = Self::new(name.clone(), name.partial(), len, &[]);
+        sealed.claimed = Some(path);
+        sealed
+    }
+
+    /// It is one of these until it is published.
+    pub(super) fn among(mut self, ours: Ours) -> Self {
+        self.ours = ours;
+        self
     }
 
     /// Where the hidden file is.
@@ -62,10 +81,12 @@ impl Sealed {
             path: self.name.directory().to_owned(),
             source,
         })?;
+        self.ours.remove(&self.partial);
         Ok(path)
     }
 
     fn sync_and_claim(&mut self) -> Result<PathBuf, Error> {
+        self.end().map_err(|source| self.failed(source))?;
         self.sync(&self.partial).map_err(|source| Error::Sync {
             path: self.partial.clone(),
             source,
@@ -80,11 +101,24 @@ impl Sealed {
         }
     }
 
+    /// Writes what it has to end with. Without a file there is nothing to end: that is found by the sync.
+    fn end(&self) -> io::Result<()> {
+        if self.ending.is_empty() {
+            return Ok(());
+        }
+        match OpenOptions::new().write(true).open(&self.partial) {
+            Ok(file) => file.write_all_at(self.ending, self.len),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Cuts off what a failed write may have left, and waits until the rest is on the disk.
     fn sync(&self, partial: &Path) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(partial)?;
-        if file.metadata()?.len() > self.len {
-            file.set_len(self.len)?;
+        let len = self.len + self.ending.len() as u64;
+        if file.metadata()?.len() > len {
+            file.set_len(len)?;
         }
         file.sync_all()
     }
@@ -135,12 +169,14 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::{Format, Io, Partial, Staging};
+    use crate::spool::{Compression, Format, Io, Partial, Staging};
     use crate::time::Timestamp;
 
     fn sealed(folder: &Path, bytes: &[u8]) -> Sealed {
-        let name = Name::new(folder, "web", Timestamp::default(), Format::Pcap, 1);
-        let mut partial = Partial::create(name, Io::Buffered).expect("created");
+        let kind = (Format::Pcap, Compression::None);
+        let name = Name::new(folder, "web", Timestamp::default(), kind, 1);
+        let mut partial =
+            Partial::create(name, Io::Buffered, 0, &Ours::default()).expect("created");
         partial
             .append(&mut [io::IoSlice::new(bytes)], &mut Staging::default())
             .expect("written");

@@ -1,6 +1,6 @@
 //! What writing past the page cache needs: memory that lies right, and what the file system asks for.
 //!
-//! Takes: sizes, files. Gives: [`Aligned`], [`direct_alignment`], [`write_behind`]. Holds: an [`Aligned`] is
+//! Takes: sizes, files. Gives: [`Aligned`], [`direct_alignment`], [`write_behind`], [`reserve`]. Holds: an [`Aligned`] is
 //! always initialised, and starts at a multiple of [`ALIGNMENT`].
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -105,6 +105,18 @@ pub fn write_behind(file: &File, offset: u64, len: u64) -> io::Result<()> {
     check(unsafe {
         libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE)
     })?;
+    Ok(())
+}
+
+/// Reserves room on the disk for a range of a file, which stays as long as it is.
+///
+/// # Errors
+/// Those of fallocate(2); not every file system can.
+pub fn reserve(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let (offset, len) = (offset as libc::off64_t, len as libc::off64_t);
+    // SAFETY: fallocate(2) takes no pointers. "If the FALLOC_FL_KEEP_SIZE flag is specified in mode, the behavior of the
+    // call is similar, but the file size will not be changed even if offset+size is greater than the file size."
+    check(unsafe { libc::fallocate64(file.as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, offset, len) })?;
     Ok(())
 }
 

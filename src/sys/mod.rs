@@ -11,9 +11,12 @@ pub mod folder;
 pub mod interface;
 pub mod leap;
 pub mod lease;
+pub mod passed;
+pub mod privileges;
 pub mod recv;
 pub mod ring;
 pub mod send;
+pub mod signal;
 pub mod sockopt;
 pub mod usage;
 pub mod xsk;
@@ -28,3 +31,6 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
         Ok(result)
     }
 }
+
+#[cfg(test)]
+mod tests;

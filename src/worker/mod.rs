@@ -4,6 +4,9 @@
 //! as received, and as filtered or dropped here or by the sink; its progress (the order below which nothing
 //! more will come) is told to the sink after every parcel, kept packets or not.
 //!
+//! A worker that panics is told at once, and its thread goes on as the one that counts what is dealt to it (`thread_lost`): nothing else is held up,
+//! and no packet is without a counter.
+//!
 //! [`Work`] is what is done with a batch. It runs on a thread of its own, behind a queue ([`Worker`]), or, where one worker
 //! serves one receiver, on the receiver's thread, run to completion: what a worker does to a packet costs a tenth
 //! of what the kernel spends on receiving it, so a second thread would cost more in hand-overs than it takes off the first.
@@ -13,12 +16,16 @@ mod work;
 
 pub use work::{Counters, Work};
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use crate::dispatch::Parcel;
+use crate::dispatch::{Parcel, count_drop};
+use crate::logging::said;
+use crate::packet::DropReason;
+use crate::session::Seats;
 use crate::time;
 
 /// How long a worker sleeps before it looks after its sink again.
@@ -53,7 +60,23 @@ impl Worker {
     }
 
     /// Works until every receiver has ended and the queue is empty.
-    pub fn run(mut self) {
+    pub fn run(self) {
+        let (id, counters) = (self.work.id(), self.counters());
+        let (queue, seats) = (self.queue.clone(), self.work.seats_beside());
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        if let Err(panic) = served {
+            let reason = format!("it panicked: {}", said(&*panic));
+            tracing::error!(
+                worker = id,
+                reason,
+                "A worker has ended; its packets are counted as thread_lost. Please report this."
+            );
+            let _ = counters.ended.set(Some(reason));
+            count_lost(id, &queue, seats);
+        }
+    }
+
+    fn serve(mut self) {
         loop {
             self.work.beat(time::monotonic().nanos());
             match self.next() {
@@ -83,5 +106,18 @@ impl Worker {
             Parcel::Tick { receiver, order } => self.work.pass(*receiver, *order),
         }
         self.work.progress(self.queue.is_empty());
+    }
+}
+
+/// Counts every packet that comes for worker number `id`, until every receiver has ended.
+fn count_lost(id: usize, queue: &Receiver<Parcel>, mut seats: Seats) {
+    for parcel in queue {
+        seats.refresh();
+        if let Parcel::Batch(batch) = parcel {
+            for packet in batch.packets_of(id) {
+                count_drop(&mut seats, packet, DropReason::ThreadLost);
+            }
+        }
+        seats.publish();
     }
 }

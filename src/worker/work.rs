@@ -32,8 +32,8 @@ pub struct Counters {
     pub delays: Delays,
     /// When it was last seen alive.
     pub heartbeat: Heartbeat,
-    /// Set when it has ended.
-    pub ended: std::sync::OnceLock<()>,
+    /// Set when it has ended; with the reason, if that was a panic.
+    pub ended: std::sync::OnceLock<Option<String>>,
 }
 
 /// The work of one worker.
@@ -77,6 +77,16 @@ impl Work {
             orders: vec![0; receivers],
             patient,
         }
+    }
+
+    /// Its number.
+    pub(super) fn id(&self) -> usize {
+        self.id
+    }
+
+    /// Seats of the same table for somebody else.
+    pub(super) fn seats_beside(&self) -> Seats {
+        self.seats.beside()
     }
 
     /// What was done; readable meanwhile.
@@ -204,12 +214,20 @@ impl Work {
         self.seats.publish();
         self.orders.fill(u64::MAX);
         self.progress(true);
-        let _ = self.counters.ended.set(());
+        let _ = self.counters.ended.set(None);
     }
 
     /// Nothing below this order will come any more, from whichever receiver.
     fn watermark(&self) -> u64 {
         self.orders.iter().copied().min().unwrap_or(0)
+    }
+}
+
+/// What was counted is told, also when a panic ends the work.
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.seats.publish();
+        self.seats.publish_hits();
     }
 }
 

@@ -135,6 +135,23 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
+/// Capture files below a folder that is being written to.
+pub fn files_with_hidden(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let extension = path
+            .extension()
+            .is_some_and(|e| e == "pcap" || e == "pcapng");
+        if path.is_dir() {
+            all.extend(files_with_hidden(&path));
+        } else if extension {
+            all.push(path);
+        }
+    }
+    all
+}
+
 /// All packets below a folder, file after file.
 pub fn all_packets(folder: &Path) -> Vec<Packet> {
     files(folder).iter().flat_map(|f| packets(f)).collect()
@@ -237,8 +254,19 @@ impl Sensor {
     }
 
     /// The same through another command line, such as one that limits it.
-    pub fn start_with(mut command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
-        let (udp, http) = (free_udp_port(), free_tcp_port());
+    pub fn start_with(command: Command, folder: &Path, config: &str, more: &[&str]) -> Self {
+        Self::start_on(command, folder, config, more, free_udp_port())
+    }
+
+    /// The same on a port that the caller has chosen.
+    pub fn start_on(
+        mut command: Command,
+        folder: &Path,
+        config: &str,
+        more: &[&str],
+        udp: u16,
+    ) -> Self {
+        let http = free_tcp_port();
         let file = folder.join("mirrortap.toml");
         fs::write(&file, config).unwrap();
         let child = command
@@ -282,7 +310,7 @@ impl Sensor {
     }
 
     fn wait_healthy(&mut self) {
-        for _ in 0..200 {
+        for _ in 0..1200 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the sensor ended with {status}: {:#?}", self.log());
             }

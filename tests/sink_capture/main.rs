@@ -7,6 +7,7 @@
     reason = "a test says what went wrong by failing"
 )]
 
+mod compressed;
 mod files;
 mod hook;
 mod many;

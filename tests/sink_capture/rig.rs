@@ -10,7 +10,7 @@ use std::time::Duration;
 use mirrortap::packet::{DropReason, Ledger, Peer, Tally, Vni};
 use mirrortap::sink::capture::{Capture, Config, Report, Setup, Stats, Writers, start};
 use mirrortap::sink::{Kept, Sink};
-use mirrortap::spool::{Format, Precision, Settings, Target};
+use mirrortap::spool::{Compression, Format, Precision, Settings, Target};
 use mirrortap::time::Timestamp;
 use tempfile::TempDir;
 
@@ -30,6 +30,8 @@ pub(crate) fn settings(directory: &Path, format: Format) -> Settings {
         format,
         precision: Precision::Nanos,
         snaplen: 65_535,
+        compression: Compression::None,
+        level: 0,
         rotate_size: None,
         rotate_interval: None,
         rotate_packets: None,

@@ -1,7 +1,8 @@
 //! What is told of a finished file.
 //!
 //! Takes: what a writer knows when it lets a file go. Gives: [`Closed`], for the log, the hook command
-//! and the final ledger. Holds: it is told after the file was published, not before.
+//! and the final ledger. Holds: it is told after the file was published and its line is
+//! in the manifest, not before.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::spool::Format;
+use crate::spool::manifest::Digest;
 use crate::time::Timestamp;
 
 /// How many finished files are remembered by name.
@@ -30,10 +32,15 @@ pub enum Cause {
     Interval,
     /// It holds `rotate_packets` packets.
     Packets,
+    /// A write to it had failed, and it takes no more: an I/O error, the process' limit on file sizes, or a compressed frame that cannot be
+    /// gone on with.
+    WriteFailed,
     /// Its session was changed or removed by a reload.
     Retired,
     /// The program stops.
     Shutdown,
+    /// An earlier run was ended in the middle of it.
+    Crash,
 }
 
 impl Cause {
@@ -43,8 +50,10 @@ impl Cause {
             Self::Size => "size",
             Self::Interval => "interval",
             Self::Packets => "packets",
+            Self::WriteFailed => "write_failed",
             Self::Retired => "retired",
             Self::Shutdown => "shutdown",
+            Self::Crash => "crash",
         }
     }
 }
@@ -82,6 +91,9 @@ pub struct Closed {
     pub cause: Cause,
     /// Whether it was repaired after a crash.
     pub recovered: bool,
+    /// SHA-256 of the file, where there is a manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
 }
 
 fn as_text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

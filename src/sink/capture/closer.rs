@@ -1,7 +1,6 @@
 //! Publishing finished files, away from the writers.
 //!
-//! Takes: sealed files. Gives: published ones, told to the log, the list of files and the hook. Holds: a
-//! writer never waits for an `fsync`; what could not be published is tried again until it can be or the
+//! Takes: sealed files. Gives: published ones, with their hash, told to the scribe. Holds: a writer never waits for an `fsync` or a hash; what could not be published is tried again until it can be or the
 //! program ends, and then keeps its hidden name, which is told.
 
 use std::collections::VecDeque;
@@ -11,9 +10,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::packet::Tally;
 use crate::sink::capture::closed::Closed;
-use crate::sink::capture::hook::HookQueue;
+use crate::sink::capture::scribe::Announcer;
 use crate::sink::capture::stats::{Place, Stats};
+use crate::spool::manifest::FileId;
 use crate::spool::{Error, Sealed};
 use crate::time;
 
@@ -28,30 +29,29 @@ const MOST_RETRIES: usize = 10_000;
 pub(super) struct Job {
     pub(super) sealed: Sealed,
     pub(super) closed: Closed,
+    /// Its session's ledger, when the file ended.
+    pub(super) ledger: Tally,
+    /// What the manifest expects, from the first attempt on.
+    pub(super) file: Option<FileId>,
 }
 
 /// Publishes files, one after the other.
 #[derive(Debug)]
 pub(super) struct Closer {
-    pub(super) number: usize,
-    pub(super) jobs: Receiver<Job>,
-    pub(super) stats: Arc<Stats>,
-    pub(super) hook: Option<HookQueue>,
+    number: usize,
+    jobs: Receiver<Job>,
+    stats: Arc<Stats>,
+    announcer: Announcer,
     retries: VecDeque<Job>,
 }
 
 impl Closer {
-    pub(super) fn new(
-        number: usize,
-        jobs: Receiver<Job>,
-        stats: Arc<Stats>,
-        hook: Option<HookQueue>,
-    ) -> Self {
+    pub(super) fn new(number: usize, jobs: Receiver<Job>, announcer: Announcer) -> Self {
         Self {
             number,
             jobs,
-            stats,
-            hook,
+            stats: Arc::clone(&announcer.stats),
+            announcer,
             retries: VecDeque::new(),
         }
     }
@@ -100,25 +100,23 @@ impl Closer {
         if self.stats.left(time::monotonic()).is_zero() {
             return self.give_up(&job, "the shutdown deadline has passed");
         }
+        if job.file.is_none() {
+            job.file = self.announcer.will_tell(job.sealed.partial());
+        }
         match job.sealed.publish() {
             Ok(path) => {
                 job.closed.path = path;
-                self.tell(job.closed);
+                self.tell(job);
             }
             Err(error) => self.fail(job, &error),
         }
     }
 
-    fn tell(&self, closed: Closed) {
+    fn tell(&self, job: Job) {
         if self.retries.is_empty() {
             self.stats.well(Place::Closer(self.number));
         }
-        closed.log();
-        let closed = Arc::new(closed);
-        self.stats.add_file(Arc::clone(&closed));
-        if let Some(hook) = &self.hook {
-            hook.offer(closed);
-        }
+        self.announcer.tell(job.closed, job.ledger, job.file);
     }
 
     fn fail(&mut self, job: Job, error: &Error) {
@@ -136,6 +134,7 @@ impl Closer {
             packets = job.closed.packets,
             "a capture file keeps its hidden name: {why}"
         );
+        self.announcer.forget(job.file);
         self.stats.lose_file(job.sealed.partial().to_owned());
     }
 }

@@ -22,7 +22,7 @@ use crate::sink::capture::run::{Mark, Run};
 use crate::sink::capture::series::{self, Current, More, Series};
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::{Place, Stats};
-use crate::spool::{Error, Format, Io, Partial, Staging};
+use crate::spool::{Compression, Error, Format, Io, Ours, Partial, Staging, Target};
 use crate::time;
 
 /// After a file could not be opened, the next attempt is made so much later.
@@ -34,6 +34,17 @@ const WAIT: Duration = Duration::from_millis(250);
 /// Bytes that are worth a write into the page cache: what waits for more is memory.
 const BUFFERED_WRITE: usize = 256 << 10;
 
+/// How a writer writes.
+#[derive(Clone, Debug)]
+pub(super) struct Means {
+    /// How bytes get to the disk.
+    pub(super) io: Io,
+    /// The hidden files of this process.
+    pub(super) ours: Ours,
+    /// How many zstd files are compressed at a time.
+    pub(super) encoders: usize,
+}
+
 /// What a writer needs to write.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -43,7 +54,7 @@ pub(super) struct Desk {
     closers: Vec<Sender<Job>>,
     /// Whether a record of lower order than the last is worth telling.
     ordered: bool,
-    io: Io,
+    means: Means,
     staging: Staging,
     peers: Peers,
     plan: Plan,
@@ -60,7 +71,7 @@ impl Desk {
         stats: Arc<Stats>,
         closers: Vec<Sender<Job>>,
         ordered: bool,
-        io: Io,
+        means: Means,
     ) -> Self {
         Self {
             number,
@@ -68,8 +79,8 @@ impl Desk {
             stats,
             closers,
             ordered,
-            io,
-            staging: Staging::default(),
+            staging: Staging::new(means.encoders),
+            means,
             peers: Peers::default(),
             plan: Plan::default(),
             heap: Heap::new(),
@@ -80,9 +91,17 @@ impl Desk {
 
     /// Bytes of a series that are worth a write. The page cache takes small ones as well as large ones; a device does not.
     pub(super) fn worth_a_write(&self) -> usize {
-        match self.io {
+        match self.means.io {
             Io::Buffered => self.shared.chunk().min(BUFFERED_WRITE),
             Io::Direct => self.shared.chunk(),
+        }
+    }
+
+    /// How large a write may be: one that is compressed first is lost as a whole when it fails.
+    fn unit(&self, target: &Target) -> Io {
+        match target.settings.compression {
+            Compression::None => self.means.io,
+            Compression::Zstd | Compression::Gzip => Io::Buffered,
         }
     }
 
@@ -101,6 +120,7 @@ impl Desk {
         if let Some(current) = &mut series.current {
             current.partial.write_behind();
         }
+        series.weigh(&self.stats.weights);
     }
 
     /// Decides whether this flush can write at all, and opens the file again where it was closed.
@@ -200,7 +220,7 @@ impl Desk {
         }
         series.highest = highest;
         self.plan.add(stretch, place);
-        if self.plan.is_full(self.io) {
+        if self.plan.is_full(self.unit(&series.target)) {
             self.commit(series);
         }
         Some(())
@@ -266,7 +286,7 @@ impl Desk {
         }
         let (from, to) = (at, at + 1);
         self.plan.add(Stretch { run, from, to }, (mark.start, len));
-        if self.plan.is_full(self.io) {
+        if self.plan.is_full(self.unit(&series.target)) {
             self.commit(series);
         }
         true
@@ -314,7 +334,12 @@ impl Desk {
     }
 
     fn create(&mut self, series: &mut Series, mark: &Mark) -> Result<Current, Error> {
-        let mut partial = Partial::create(series.next_name(mark.time), self.io)?;
+        let mut partial = Partial::create(
+            series.next_name(mark.time),
+            self.means.io,
+            series.target.settings.level,
+            &self.means.ours,
+        )?;
         let header = series.header();
         if let Err(short) = partial.append(&mut [IoSlice::new(&header)], &mut self.staging) {
             let path = partial.path().clone();
@@ -371,12 +396,24 @@ impl Desk {
             }
         };
         self.count(series, &outcome);
+        self.plan.clear();
         match result {
-            Ok(()) => self.well(series.target.id),
+            Ok(()) => self.go_on(series),
             Err(short) => self.fail_to_write(series, short.error),
         }
-        self.plan.clear();
+        if std::mem::take(&mut series.is_hopeless) {
+            self.seal(series, Cause::WriteFailed);
+        }
         self.keep_going(series);
+    }
+
+    /// After a write that succeeded. A file that lost its compression to one that failed is done now.
+    fn go_on(&mut self, series: &mut Series) {
+        self.well(series.target.id);
+        let current = series.current.as_ref();
+        if current.is_some_and(|c| c.partial.is_stunted()) {
+            self.seal(series, Cause::WriteFailed);
+        }
     }
 
     fn fail_to_write(&mut self, series: &mut Series, source: std::io::Error) {
@@ -384,6 +421,7 @@ impl Desk {
             return;
         };
         let path = current.partial.path().clone();
+        series.is_hopeless = series::is_hopeless(&source);
         self.fail(series, &Error::Write { path, source });
     }
 
@@ -436,9 +474,15 @@ impl Desk {
             return;
         }
         self.write_statistics(series, &mut current);
+        series.let_go(&current, &self.stats.weights);
         let closed = current.describe(&series.target, series.worker, cause);
-        let sealed = current.partial.seal();
-        self.hand_over(series.target.id, Job { sealed, closed });
+        let job = Job {
+            sealed: current.partial.seal(),
+            closed,
+            ledger: series.target.ledger.read(),
+            file: None,
+        };
+        self.hand_over(series.target.id, job);
     }
 
     /// A file without statistics is still whole, so a failure here is no more than a pity.

@@ -4,14 +4,15 @@
 //! as last argument and its description in JSON on standard input. Holds: capture never waits for
 //! a command; one that hangs is killed; each file had its command run, or is counted as skipped.
 
-use std::io::Write;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::ffi::OsStr;
+use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::sink::capture::closed::Closed;
+use crate::sink::capture::runner::{Ended, Runner, launch};
 use crate::sink::capture::stats::Stats;
 use crate::time;
 
@@ -51,6 +52,18 @@ pub(super) struct Hook {
     timeout: Duration,
     files: Receiver<Arc<Closed>>,
     stats: Arc<Stats>,
+    way: Way,
+}
+
+/// Who starts the commands.
+#[derive(Debug)]
+enum Way {
+    /// This process.
+    Here,
+    /// A process of its own.
+    Away(Runner),
+    /// That process, which is gone.
+    Gone,
 }
 
 impl Hook {
@@ -59,6 +72,7 @@ impl Hook {
         command: Vec<String>,
         timeout: Duration,
         stats: Arc<Stats>,
+        runner: Option<Runner>,
     ) -> (HookQueue, Self) {
         let (sender, files) = bounded(WAITING);
         let queue = HookQueue {
@@ -70,31 +84,34 @@ impl Hook {
             timeout,
             files,
             stats,
+            way: runner.map_or(Way::Here, Way::Away),
         };
         (queue, hook)
     }
 
     /// Works until no more files can come.
-    pub(super) fn run(self) {
-        for closed in &self.files {
+    pub(super) fn run(mut self) {
+        for closed in &self.files.clone() {
             if self.stats.left(time::monotonic()).is_zero() {
                 skip(&self.stats, &closed, "the shutdown deadline has passed");
-                continue;
+            } else if matches!(self.way, Way::Gone) {
+                skip(&self.stats, &closed, "the process that starts it has ended");
+            } else {
+                self.run_for(&closed);
             }
-            self.run_for(&closed);
         }
     }
 
-    fn run_for(&self, closed: &Closed) {
+    fn run_for(&mut self, closed: &Closed) {
         let path = closed.path.display();
-        let failure = match self.start(closed).and_then(|child| self.wait(child)) {
-            Ok(Some(status)) if status.success() => {
+        let failure = match self.start(closed) {
+            Ok(Ended::Well) => {
                 self.stats.hooks_run.add(1);
                 tracing::debug!(%path, "on_close ended well");
                 return;
             }
-            Ok(Some(status)) => status.to_string(),
-            Ok(None) => "it ran too long and was killed".to_owned(),
+            Ok(Ended::Badly(how)) => how,
+            Ok(Ended::Killed) => "it ran too long and was killed".to_owned(),
             Err(error) => error.to_string(),
         };
         self.stats.hooks_failed.add(1);
@@ -102,39 +119,47 @@ impl Hook {
         tracing::warn!(%path, program, "on_close failed: {failure}");
     }
 
-    fn start(&self, closed: &Closed) -> std::io::Result<Child> {
-        let (program, arguments) = self
-            .command
-            .split_first()
-            .ok_or(std::io::ErrorKind::NotFound)?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .arg(&closed.path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()?;
+    fn start(&mut self, closed: &Closed) -> std::io::Result<Ended> {
         let json = serde_json::to_vec(closed).unwrap_or_default();
-        if let Some(mut stdin) = child.stdin.take() {
-            // The text fits into a pipe, so this cannot block; a command may choose not to read it.
-            let _ = stdin.write_all(&json);
-        }
-        Ok(child)
-    }
-
-    /// Waits for the end of a command; `None` when it had to be killed.
-    fn wait(&self, mut child: Child) -> std::io::Result<Option<ExitStatus>> {
+        let path = closed.path.as_os_str();
         let started = time::monotonic();
-        loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(Some(status));
-            }
+        let (timeout, stats) = (self.timeout, &self.stats);
+        let is_over = || {
             let now = time::monotonic();
-            if now.since(started) >= self.timeout || self.stats.left(now).is_zero() {
-                child.kill()?;
-                child.wait()?;
-                return Ok(None);
-            }
-            std::thread::sleep(LOOK_EVERY);
+            now.since(started) >= timeout || stats.left(now).is_zero()
+        };
+        let Way::Away(runner) = &mut self.way else {
+            let (program, arguments) = self
+                .command
+                .split_first()
+                .ok_or(std::io::ErrorKind::NotFound)?;
+            let child = launch(OsStr::new(program), arguments, path, &json)?;
+            return wait(child, is_over);
+        };
+        let ended = runner.run(path, &json, is_over);
+        if let Err(error) = &ended {
+            tracing::error!(%error, "The process that starts on_close has ended: no further file has its command run until the sensor is restarted. \
+                Capture goes on.");
+            self.way = Way::Gone;
         }
+        ended
+    }
+}
+
+/// Waits for the end of a command, and kills it when `is_over`.
+fn wait(mut child: Child, is_over: impl Fn() -> bool) -> std::io::Result<Ended> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(match status.success() {
+                true => Ended::Well,
+                false => Ended::Badly(status.to_string()),
+            });
+        }
+        if is_over() {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Ended::Killed);
+        }
+        std::thread::sleep(LOOK_EVERY);
     }
 }

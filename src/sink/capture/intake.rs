@@ -60,7 +60,7 @@ pub struct Capture {
 
 impl Capture {
     pub(super) fn new(worker: u16, shared: Arc<Shared>, writers: Vec<Sender<Bundle>>) -> Self {
-        let chunk = shared.chunk();
+        let chunk = shared.bundle();
         Self {
             worker,
             shared,
@@ -193,6 +193,7 @@ impl Capture {
         self.open.clear();
         (self.held, self.oldest, self.since) = (0, u64::MAX, None);
         self.refused = false;
+        self.chunk = self.shared.bundle();
     }
 
     fn collect(&mut self, writer: usize, writers: usize) -> Vec<Run> {

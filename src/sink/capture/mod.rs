@@ -7,10 +7,12 @@
 //! tells the life of a file.
 //!
 //! ```text
-//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name ─┐
-//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer               ├─► Hook
-//! Capture ─ runs ─┘   merge   write     └─ Closer               ┘
+//! Capture ─ runs ─┐                     ┌─ Closer ─ sync, name, hash ─┐
+//! Capture ─ runs ─┼─► Writer ─ Desk ────┼─ Closer                     ├─► Scribe ─► Hook
+//! Capture ─ runs ─┘   merge   write     └─ Closer                     ┘   manifest
 //! ```
+//!
+//! Beside them the keeper deletes the oldest published files, where retention is set (`docs/retention.md`).
 
 mod agenda;
 mod closed;
@@ -19,24 +21,32 @@ mod config;
 mod desk;
 mod hook;
 mod intake;
+mod keeper;
 mod peers;
 mod plan;
 mod pool;
 mod probe;
 mod queue;
+mod rescue;
 mod run;
+mod runner;
+mod scribe;
 mod series;
 mod share;
 mod shared;
 mod stats;
+mod weights;
 mod writer;
 mod writers;
 
 pub use closed::{Cause, Closed, Files};
 pub use config::{Config, Ordering};
 pub use intake::Capture;
-pub use stats::{Stats, Trouble};
-pub use writers::{Error, Report, Setup, Writers, check, start};
+pub use keeper::{Keeping, MayGo, Tell};
+pub use runner::{Runner, VERB as RUNNER_VERB, serve as serve_runner};
+pub use scribe::Manifest;
+pub use stats::{Deleted, Stats, Trouble};
+pub use writers::{Error, Extras, Report, Setup, Writers, check, start, start_with};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -27,6 +27,7 @@ impl Told {
             DropReason::OverShare,
             DropReason::WriteFailed,
             DropReason::Shutdown,
+            DropReason::ThreadLost,
         ];
         let lost = |r: &DropReason| tally.dropped.get(r.index()).copied().unwrap_or(0);
         Self {

@@ -17,7 +17,17 @@ use crate::sink::capture::run::{MOST_SHARES, Mark, Share};
 use crate::sink::capture::share::{Holder, Shares};
 
 /// Sizes of buffers, by class. A session that sends little holds little.
-const CLASSES: [usize; 5] = [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10];
+const CLASSES: [usize; 9] = [
+    1 << 10,
+    2 << 10,
+    4 << 10,
+    8 << 10,
+    16 << 10,
+    32 << 10,
+    64 << 10,
+    128 << 10,
+    256 << 10,
+];
 
 /// One mark fits for so many bytes: smaller records fill the marks first.
 const BYTES_PER_MARK: usize = 64;
@@ -125,8 +135,8 @@ impl Pool {
     /// A pool that whoever comes first may use up: for packets that can wait outside.
     pub(super) fn unshared(limit: u64) -> Self {
         let shelf = |class| {
-            // Most of it is for the largest, which cost the most to make anew: a tenth and four times a 160th are an eighth.
-            let part = if class == LARGEST { 10 } else { 160 };
+            // Most of it is for the largest, which cost the most to make anew: a tenth and eight times a 320th are an eighth.
+            let part = if class == LARGEST { 10 } else { 320 };
             let share = limit / part / cost(class);
             let most = usize::try_from(share).unwrap_or(1).clamp(1, 4096);
             Shelf {
@@ -219,6 +229,11 @@ impl Pool {
         self.limit
     }
 
+    /// Whether more than a quarter of the budget is out: packets are coming faster than they go.
+    pub(super) fn is_filling(&self) -> bool {
+        self.used() > self.limit / 4
+    }
+
     /// Whether more than three quarters of the budget are out.
     pub(super) fn is_tight(&self) -> bool {
         self.used() > Shares::mark(self.limit)
@@ -260,28 +275,29 @@ mod tests {
         assert_eq!(class_for(0, 0), Some(0));
         assert_eq!(class_for(1025, 1), Some(1));
         assert_eq!(class_for(100, 17), Some(1));
-        assert_eq!(class_for(65_535 + 64, 1), Some(LARGEST));
+        assert_eq!(class_for(65_535 + 64, 1), Some(LARGEST - 1));
+        assert_eq!(class_for(200_000, 1), Some(LARGEST));
         assert_eq!(class_for(1 << 30, 1), None);
     }
 
     #[test]
     fn what_is_left_of_a_short_budget_is_for_those_who_hold_less() {
         let (pool, two) = (Pool::new(4 << 20), Holder::session(2));
-        let mut out: Vec<Buffer> = std::iter::from_fn(|| pool.take(3, ONE).ok()).collect();
-        assert_eq!(pool.take(3, two).err(), Some(DropReason::BufferFull));
+        let mut out: Vec<Buffer> = std::iter::from_fn(|| pool.take(6, ONE).ok()).collect();
+        assert_eq!(pool.take(6, two).err(), Some(DropReason::BufferFull));
         out.drain(..4).for_each(|buffer| pool.give(buffer));
-        assert_eq!(pool.take(3, ONE).err(), Some(DropReason::OverShare));
-        out.push(pool.take(3, two).expect("its first"));
+        assert_eq!(pool.take(6, ONE).err(), Some(DropReason::OverShare));
+        out.push(pool.take(6, two).expect("its first"));
         out.into_iter().for_each(|buffer| pool.give(buffer));
-        assert!(pool.take(3, ONE).is_ok(), "no pressure, no shedding");
+        assert!(pool.take(6, ONE).is_ok(), "no pressure, no shedding");
     }
 
     #[test]
     fn where_nothing_runs_away_nobody_is_over_a_share() {
         let (pool, two) = (Pool::unshared(4 << 20), Holder::session(2));
-        let mut out: Vec<Buffer> = std::iter::from_fn(|| pool.take(3, ONE).ok()).collect();
-        assert_eq!(pool.take(3, two).err(), Some(DropReason::BufferFull));
+        let mut out: Vec<Buffer> = std::iter::from_fn(|| pool.take(6, ONE).ok()).collect();
+        assert_eq!(pool.take(6, two).err(), Some(DropReason::BufferFull));
         pool.give(out.remove(0));
-        assert!(pool.take(3, ONE).is_ok());
+        assert!(pool.take(6, ONE).is_ok());
     }
 }

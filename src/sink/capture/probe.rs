@@ -16,15 +16,35 @@ static SAMPLE: [u8; 65_536] = [0; 65_536];
 /// # Errors
 /// [`Error::Create`] and [`Error::Write`], as a capture file would meet them.
 pub(super) fn probe(directory: &Path, writer: usize) -> Result<(), Error> {
-    let name = format!(".mirrortap-probe-{}-{writer}", std::process::id());
-    let path = directory.join(name);
+    attempt(directory, &writer.to_string(), File::flush)
+}
+
+/// The same, and waits until the sample is on the disk.
+///
+/// # Errors
+/// As for [`probe`], and [`Error::Sync`].
+pub(super) fn probe_to_the_disk(directory: &Path, closer: usize) -> Result<(), Error> {
+    attempt(directory, &format!("closer-{closer}"), |file| {
+        file.sync_all()
+    })
+}
+
+type Sync = fn(&mut File) -> std::io::Result<()>;
+
+fn attempt(directory: &Path, who: &str, sync: Sync) -> Result<(), Error> {
+    let path = directory.join(format!(".mirrortap-probe-{}-{who}", std::process::id()));
     let created = fs::create_dir_all(directory).and_then(|()| File::create(&path));
     let mut file = created.map_err(|source| Error::Create {
         path: path.clone(),
         source,
     })?;
     let written = file.write_all(&SAMPLE);
+    let synced = written.as_ref().map_or(Ok(()), |()| sync(&mut file));
     // A probe that stays behind is overwritten by the next one.
     let _ = fs::remove_file(&path);
-    written.map_err(|source| Error::Write { path, source })
+    written.map_err(|source| Error::Write {
+        path: path.clone(),
+        source,
+    })?;
+    synced.map_err(|source| Error::Sync { path, source })
 }

@@ -11,7 +11,6 @@ use crate::capfile::{
     Format, PCAP_CAPLEN_OFFSET, PCAPNG_CAPLEN_OFFSET, PCAPNG_INTERFACE_OFFSET, PCAPNG_LEN_OFFSET,
     encode,
 };
-use crate::packet::DropReason;
 use crate::sink::Kept;
 use crate::sink::capture::pool::Buffer;
 use crate::sink::capture::shared::Shared;
@@ -306,7 +305,7 @@ impl Run {
 }
 
 /// What a worker sends to a writer at once. One that nobody takes, because the writer has gone, counts
-/// its packets as lost to the shutdown, wherever it is dropped.
+/// its packets as lost to the shutdown, or with the writer, wherever it is dropped.
 #[derive(Debug)]
 pub(super) struct Bundle {
     /// Which worker.
@@ -319,12 +318,13 @@ pub(super) struct Bundle {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
+        let reason = self.shared.why_lost();
         for run in self.runs.drain(..) {
             let marks = &run.buffer.marks;
             let ledger = &run.target.ledger;
-            ledger.add_dropped(DropReason::Shutdown, marks.len() as u64);
+            ledger.add_dropped(reason, marks.len() as u64);
             for mark in marks {
-                self.shared.blame(mark, DropReason::Shutdown);
+                self.shared.blame(mark, reason);
             }
             self.shared.pool.give(run.buffer);
         }

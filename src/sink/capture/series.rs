@@ -15,6 +15,7 @@ use crate::sink::capture::peers::{Peers, Slots, Told};
 use crate::sink::capture::plan::Plan;
 use crate::sink::capture::queue::{Queue, Stretch};
 use crate::sink::capture::run::Run;
+use crate::sink::capture::weights::Weights;
 use crate::spool::{Name, Partial, Settings, Target};
 use crate::time::{Monotonic, Timestamp};
 
@@ -133,7 +134,7 @@ impl Current {
             worker,
             format: target.settings.format,
             packets: self.packets,
-            bytes: self.partial.len(),
+            bytes: self.partial.stored(),
             first: self.first,
             last: self.last,
             vnis,
@@ -141,6 +142,7 @@ impl Current {
             peers: self.slots.len(),
             cause,
             recovered: false,
+            sha256: None,
         }
     }
 }
@@ -152,6 +154,8 @@ pub(super) struct Series {
     pub(super) worker: Option<u16>,
     pub(super) queue: Queue,
     pub(super) current: Option<Current>,
+    /// What was told to be in it, for the sum of unpublished bytes.
+    pub(super) weighed: u64,
     /// Number of the last file.
     pub(super) seq: u32,
     /// Highest order that was written.
@@ -168,6 +172,8 @@ pub(super) struct Series {
     pub(super) retry_at: Monotonic,
     /// Why packets are not written for the rest of this flush.
     pub(super) gave_up: Option<DropReason>,
+    /// Its file will take nothing any more: an I/O error, or the process' limit on file sizes.
+    pub(super) is_hopeless: bool,
     /// No more packets are expected: its file is closed as soon as nothing waits.
     pub(super) is_retired: bool,
 }
@@ -180,6 +186,7 @@ impl Series {
             worker,
             queue: Queue::default(),
             current: None,
+            weighed: 0,
             seq: 0,
             highest: 0,
             deadline: None,
@@ -188,6 +195,7 @@ impl Series {
             ticket: None,
             retry_at: Monotonic::default(),
             gave_up: None,
+            is_hopeless: false,
             is_retired: false,
         }
     }
@@ -211,6 +219,25 @@ impl Series {
         }
     }
 
+    /// Tells what the file being written has grown to.
+    pub(super) fn weigh(&mut self, weights: &Weights) {
+        let (name, partial) = (&self.target.name, self.current.as_ref().map(|c| &c.partial));
+        if let Some(partial) = partial.filter(|_| self.weighed == 0) {
+            weights.born(name, partial.path());
+        }
+        let bytes = partial.map_or(0, Partial::len);
+        weights.grow(name, self.weighed, bytes);
+        self.weighed = bytes;
+    }
+
+    /// The same of a file that is finished: it weighs until it is told.
+    pub(super) fn let_go(&mut self, finished: &Current, weights: &Weights) {
+        let (name, bytes) = (&self.target.name, finished.partial.len());
+        weights.grow(name, self.weighed, bytes);
+        weights.sealed(name, finished.partial.path(), bytes);
+        self.weighed = 0;
+    }
+
     /// Where its files go.
     pub(super) fn directory(&self) -> &Path {
         &self.target.settings.directory
@@ -224,7 +251,8 @@ impl Series {
             Some(worker) => format!("{}-w{worker}", self.target.name),
             None => self.target.name.to_string(),
         };
-        Name::new(&settings.directory, &name, start, settings.format, seq)
+        let kind = (settings.format, settings.compression);
+        Name::new(&settings.directory, &name, start, kind, seq)
     }
 
     /// What a file begins with.
@@ -243,6 +271,12 @@ impl Series {
         }
         out
     }
+}
+
+/// Whether a file that refused a write with this error will refuse the next ones too: another one is begun.
+pub(super) fn is_hopeless(error: &std::io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.raw_os_error() == Some(EIO) || error.kind() == std::io::ErrorKind::FileTooLarge
 }
 
 /// The interface block of a peer; nothing in a pcap file.

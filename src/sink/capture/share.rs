@@ -43,8 +43,9 @@ pub(super) struct Shares {
     limit: u64,
     hasher: foldhash::fast::RandomState,
     held: Box<[Gauge]>,
-    /// All outer sources together that no session claims.
+    /// All outer sources together that no session claims, and how many of them hold anything.
     unclaimed: Gauge,
+    sources: Gauge,
     /// Who has asked since the budget was last below the mark.
     asking: AtomicU32,
     /// Whether a configured session is among them.
@@ -59,6 +60,7 @@ impl Shares {
             hasher: foldhash::fast::RandomState::default(),
             held: (0..SESSIONS + SOURCES).map(|_| Gauge::new()).collect(),
             unclaimed: Gauge::new(),
+            sources: Gauge::new(),
             asking: AtomicU32::new(NOBODY),
             claimed_ask: AtomicBool::new(false),
         }
@@ -85,11 +87,17 @@ impl Shares {
             return true;
         }
         let most = self.limit.saturating_sub(used).saturating_mul(3);
-        let fits = |gauge: &Gauge| gauge.value() + bytes <= most;
-        let own = self.held.get(holder.0 as usize).is_none_or(fits);
-        // what nobody configured is one against those who were
-        let beside = holder.is_unclaimed() && self.claimed_ask.load(Ordering::Relaxed);
-        own && (!beside || fits(&self.unclaimed))
+        let held = self.held.get(holder.0 as usize).map_or(0, Gauge::value);
+        let fits = held == 0 || held + bytes <= most;
+        fits && (!holder.is_unclaimed() || self.admits_unclaimed(held, bytes, most))
+    }
+
+    /// What nobody configured is one holder against those who were: beside them all its sources together may have `most`, and each
+    /// an equal part of that in any case.
+    fn admits_unclaimed(&self, held: u64, bytes: u64, most: u64) -> bool {
+        let alone = !self.claimed_ask.load(Ordering::Relaxed);
+        let part = most / self.sources.value().max(1);
+        alone || self.unclaimed.value() + bytes <= most || held + bytes <= part
     }
 
     /// There is room again: who was pressed is forgotten.
@@ -117,21 +125,21 @@ impl Shares {
 
     /// A holder has got a buffer.
     pub(super) fn add(&self, holder: Holder, bytes: u64) {
-        self.each(holder, |gauge| _ = gauge.add(bytes));
+        let held = self.held.get(holder.0 as usize);
+        let is_first = held.is_some_and(|held| held.add(bytes) == bytes);
+        if holder.is_unclaimed() {
+            self.unclaimed.add(bytes);
+            self.sources.add(u64::from(is_first));
+        }
     }
 
     /// A holder's buffer has come back.
     pub(super) fn sub(&self, holder: Holder, bytes: u64) {
-        self.each(holder, |gauge| gauge.sub(bytes));
-    }
-
-    fn each(&self, holder: Holder, change: impl Fn(&Gauge)) {
-        self.held
-            .get(holder.0 as usize)
-            .into_iter()
-            .for_each(&change);
+        let held = self.held.get(holder.0 as usize);
+        let was_last = held.is_some_and(|held| held.sub(bytes) == 0);
         if holder.is_unclaimed() {
-            change(&self.unclaimed);
+            self.unclaimed.sub(bytes);
+            self.sources.sub(u64::from(was_last));
         }
     }
 }

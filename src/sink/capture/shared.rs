@@ -3,7 +3,7 @@
 //! Takes: the memory budget and the number of workers. Gives: [`Shared`]: the pool, the register of peers, the
 //! watermarks. Holds: nothing here is touched for every packet.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
@@ -15,6 +15,9 @@ use crate::sink::capture::run::Mark;
 /// Bytes that are worth a bundle, or a write to a device, where the budget is not small.
 const CHUNK: usize = 1 << 20;
 
+/// Bytes that are worth a bundle while the writers can't follow: the cache does not matter then, and full buffers hold the most.
+const LARGE_CHUNK: usize = 8 * CHUNK;
+
 /// What all workers and writers share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -23,6 +26,9 @@ pub(super) struct Shared {
     /// By worker: no record below this order is still to be sent.
     watermarks: Vec<CachePadded<AtomicU64>>,
     chunk: usize,
+    large_chunk: usize,
+    /// Set when a writer has panicked.
+    writer_lost: AtomicBool,
 }
 
 impl Shared {
@@ -38,6 +44,8 @@ impl Shared {
             peers: Register::default(),
             watermarks: (0..workers).map(|_| CachePadded::default()).collect(),
             chunk: CHUNK.min(share),
+            large_chunk: LARGE_CHUNK.min(share),
+            writer_lost: AtomicBool::new(false),
         }
     }
 
@@ -62,7 +70,28 @@ impl Shared {
         }
     }
 
-    /// Bytes that are worth a bundle, or a write.
+    /// A writer has panicked.
+    pub(super) fn lose_writer(&self) {
+        self.writer_lost.store(true, Ordering::Release);
+    }
+
+    /// Why a bundle that no writer took is lost: the time was up, or a writer is no more.
+    pub(super) fn why_lost(&self) -> DropReason {
+        match self.writer_lost.load(Ordering::Acquire) || std::thread::panicking() {
+            true => DropReason::ThreadLost,
+            false => DropReason::Shutdown,
+        }
+    }
+
+    /// Bytes that are worth a bundle now.
+    pub(super) fn bundle(&self) -> usize {
+        match self.pool.is_filling() {
+            true => self.large_chunk,
+            false => self.chunk,
+        }
+    }
+
+    /// Bytes that are worth a write.
     pub(super) fn chunk(&self) -> usize {
         self.chunk
     }

@@ -10,9 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
+
 use crate::metrics::{Counter, Gauge, Heartbeat};
 use crate::sink::capture::closed::{Closed, Files};
 use crate::sink::capture::shared::Shared;
+use crate::sink::capture::weights::Weights;
+use crate::spool::retain::{Bounds, Cause, Going};
 use crate::time::{self, Monotonic, Timestamp};
 
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -34,7 +38,33 @@ pub struct Trouble {
 pub(super) enum Place {
     Writer(usize),
     Closer(usize),
+    Manifest,
     Probe,
+    Keeper,
+}
+
+/// Files that retention deleted, by cause.
+#[derive(Debug, Default)]
+pub struct Deleted {
+    files: [Counter; Cause::ALL.len()],
+    bytes: [Counter; Cause::ALL.len()],
+}
+
+impl Deleted {
+    pub(super) fn count(&self, going: &Going) {
+        let at = going.cause as usize;
+        if let (Some(files), Some(bytes)) = (self.files.get(at), self.bytes.get(at)) {
+            files.add(1);
+            bytes.add(going.kept.bytes);
+        }
+    }
+
+    /// Files and bytes for each cause.
+    pub fn read(&self) -> [(Cause, u64, u64); Cause::ALL.len()] {
+        let read =
+            |counters: &[Counter], cause| counters.get(cause as usize).map_or(0, Counter::value);
+        Cause::ALL.map(|c| (c, read(&self.files, c), read(&self.bytes, c)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +91,22 @@ pub struct Stats {
     pub hooks_skipped: Counter,
     /// Files that keep their hidden name, and files that somebody removed while they were written.
     pub files_lost: Counter,
+    /// Files of earlier runs that were made whole and published.
+    pub files_recovered: Counter,
+    /// Files of earlier runs that held no capture and were set aside.
+    pub files_aside: Counter,
+    /// Files that retention deleted.
+    pub deleted: Deleted,
+    /// Published files that retention looks after; 0 while nothing is bounded.
+    pub kept_files: Gauge,
+    /// Their bytes.
+    pub kept_bytes: Gauge,
+    /// What the file system of the output has left, where `min_free` is set.
+    pub free_bytes: Gauge,
+    pub(super) weights: Weights,
+    bounds: Mutex<Arc<Bounds>>,
+    /// To the keeper; none once it is to end.
+    keeper: Mutex<Option<Sender<Arc<Closed>>>>,
     lost: Mutex<Vec<PathBuf>>,
     troubles: Mutex<Troubles>,
     files: Mutex<Files>,
@@ -85,6 +131,15 @@ impl Stats {
             hooks_failed: Counter::new(),
             hooks_skipped: Counter::new(),
             files_lost: Counter::new(),
+            files_recovered: Counter::new(),
+            files_aside: Counter::new(),
+            deleted: Deleted::default(),
+            kept_files: Gauge::new(),
+            kept_bytes: Gauge::new(),
+            free_bytes: Gauge::new(),
+            weights: Weights::default(),
+            bounds: Mutex::default(),
+            keeper: Mutex::default(),
             lost: Mutex::default(),
             troubles: Mutex::default(),
             files: Mutex::default(),
@@ -130,8 +185,27 @@ impl Stats {
         first.cloned().map_or(Ok(()), Err)
     }
 
+    /// A file was published, and the manifest tells of it: from now on it may go.
     pub(super) fn add_file(&self, closed: Arc<Closed>) {
+        if let Some(keeper) = &*lock(&self.keeper) {
+            // one that has ended needs to know nothing
+            let _ = keeper.send(Arc::clone(&closed));
+        }
         lock(&self.files).add(closed);
+    }
+
+    /// Whom to tell of published files; `None` when there will be no more.
+    pub(super) fn tell_keeper(&self, keeper: Option<Sender<Arc<Closed>>>) {
+        *lock(&self.keeper) = keeper;
+    }
+
+    /// What is bounded now.
+    pub(super) fn bounds(&self) -> Arc<Bounds> {
+        Arc::clone(&lock(&self.bounds))
+    }
+
+    pub(super) fn set_bounds(&self, bounds: Bounds) {
+        *lock(&self.bounds) = Arc::new(bounds);
     }
 
     /// A file will not be published by this process.
@@ -165,7 +239,10 @@ impl Stats {
         let mut troubles = lock(&self.troubles);
         if let Some(trouble) = troubles.list.remove(&place) {
             troubles.logged = None;
-            tracing::info!(since = %trouble.since, "capture files can be written again");
+            match place {
+                Place::Keeper => tracing::info!(since = %trouble.since, "retention works again"),
+                _ => tracing::info!(since = %trouble.since, "capture files can be written again"),
+            }
         }
     }
 
@@ -185,9 +262,19 @@ impl Stats {
             .store(now.plus(deadline).nanos(), Ordering::Release);
     }
 
+    /// Whether the end has begun.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.close_until.load(Ordering::Acquire) < u64::MAX
+    }
+
     /// Whether the time for writing is over.
     pub(super) fn must_stop(&self, now: Monotonic) -> bool {
         now.nanos() >= self.write_until.load(Ordering::Acquire)
+    }
+
+    /// Whether the time for everything is over.
+    pub(super) fn is_over(&self, now: Monotonic) -> bool {
+        now.nanos() >= self.close_until.load(Ordering::Acquire)
     }
 
     /// How much time is left for publishing files and running hooks.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::packet::{Ledger, Peer, Vni};
-use crate::spool::{Format, Precision, Settings, Target};
+use crate::spool::{Compression, Format, Precision, Settings, Target};
 
 /// A pcap target without limits.
 pub(crate) fn target(id: u32) -> Arc<Target> {
@@ -13,6 +13,8 @@ pub(crate) fn target(id: u32) -> Arc<Target> {
         format: Format::Pcap,
         precision: Precision::Nanos,
         snaplen: 65_535,
+        compression: Compression::None,
+        level: 0,
         rotate_size: None,
         rotate_interval: None,
         rotate_packets: None,

@@ -2,27 +2,36 @@
 //!
 //! Takes: a [`Config`] and a [`Setup`]. Gives: one [`Capture`] for each worker, and [`Writers`]. Holds: the output
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
-//! hook, and none is waited for past the deadline.
+//! hook, scribe, and none is waited for past the deadline.
 
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::logging::said;
 use crate::sink::capture::closed::Files;
 use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
-use crate::sink::capture::desk::Desk;
+use crate::sink::capture::desk::{Desk, Means};
 use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
+use crate::sink::capture::keeper::{Keeper, Keeping};
 use crate::sink::capture::probe::probe;
+use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
+use crate::sink::capture::runner::Runner;
+use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
-use crate::sink::capture::stats::Stats;
+use crate::sink::capture::stats::{Place, Stats};
 use crate::sink::capture::writer::{Manner, Writer};
-use crate::spool;
+use crate::spool::lock::{self, OutputLock};
+use crate::spool::manifest::{Entry, Stopped, Teller};
+use crate::spool::retain::Bounds;
+use crate::spool::{self, Ours};
 use crate::time;
 
 /// Threads that publish: syncs of several files share what the file system has to write.
@@ -51,6 +60,17 @@ pub struct Setup {
     pub live: bool,
 }
 
+/// What a sensor brings along, and a measurement does without.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// The output's lock: then what earlier runs left there is recovered too.
+    pub lock: Option<OutputLock>,
+    /// Starts the hook's commands; else this process does.
+    pub runner: Option<Runner>,
+    /// The manifest in the output folder.
+    pub manifest: Option<Manifest>,
+}
+
 /// Why the capture sink could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,6 +80,9 @@ pub enum Error {
     /// The output folder cannot be written to.
     #[error("the output folder cannot be used: {0}")]
     Output(#[source] spool::Error),
+    /// It belongs to somebody else.
+    #[error("the output folder cannot be used: {0}")]
+    Lock(#[from] lock::Error),
     /// A thread could not be started.
     #[error(
         "cannot start a thread for capture files: {0}; check the limits on processes (ulimit -u)"
@@ -89,6 +112,13 @@ pub struct Writers {
     retired: Vec<Sender<u32>>,
     /// In the order in which they end.
     threads: Vec<Vec<JoinHandle<()>>>,
+    /// The output is ours until the last of them has ended.
+    _lock: Option<OutputLock>,
+    /// Ends when nobody publishes any more.
+    keeper: Option<JoinHandle<()>>,
+    manifest: Teller,
+    /// Ends when it was told that the run ends.
+    scribe: Option<JoinHandle<()>>,
 }
 
 /// Whether the configuration makes sense and the output can be made and written to; starts nothing.
@@ -108,27 +138,53 @@ pub fn check(config: &Config, setup: &Setup) -> Result<(), Error> {
 /// # Errors
 /// [`Error`], with nothing left running that would not end by itself.
 pub fn start(config: &Config, setup: &Setup) -> Result<(Vec<Capture>, Writers), Error> {
+    start_with(config, setup, Extras::default())
+}
+
+/// As [`start`], with all that a sensor brings along.
+///
+/// # Errors
+/// As for [`start`].
+pub fn start_with(
+    config: &Config,
+    setup: &Setup,
+    extras: Extras,
+) -> Result<(Vec<Capture>, Writers), Error> {
     check(config, setup)?;
+    let lock = extras.lock;
     let shared = Arc::new(Shared::new(
         config.buffer.bytes(),
         setup.workers,
         setup.live,
     ));
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
-    let (hook, hook_thread) = start_hook(config, &stats)?;
-    let (jobs, closers) = start_closers(&stats, hook.as_ref())?;
+    let (hook, hook_thread) = start_hook(config, &stats, extras.runner)?;
+    let (teller, scribe) = start_scribe(extras.manifest, &setup.output, &stats)?;
+    let announcer = Announcer {
+        stats: Arc::clone(&stats),
+        hook,
+        manifest: teller.clone(),
+        output: setup.output.clone(),
+    };
+    let (jobs, closers) = start_closers(&announcer)?;
     let mut starting = Starting {
         config,
         setup,
         shared,
         stats,
+        ours: Ours::default(),
         jobs,
         captures: Vec::new(),
         retired: Vec::new(),
     };
     let writers = (0..config.writer_count()).map(|number| starting.writer(number));
     let writers = writers.collect::<Result<Vec<_>, _>>()?;
-    Ok(starting.finish(vec![writers, closers, hook_thread]))
+    let rescue = match lock.is_some() && setup.live {
+        true => vec![starting.rescue(announcer)?],
+        false => Vec::new(),
+    };
+    let threads = vec![writers, closers, rescue, hook_thread];
+    Ok(starting.finish(threads, lock, teller, scribe))
 }
 
 struct Starting<'a> {
@@ -136,6 +192,7 @@ struct Starting<'a> {
     setup: &'a Setup,
     shared: Arc<Shared>,
     stats: Arc<Stats>,
+    ours: Ours,
     jobs: Vec<Sender<Job>>,
     captures: Vec<Sender<Bundle>>,
     retired: Vec<Sender<u32>>,
@@ -153,10 +210,17 @@ impl Starting<'_> {
         let manner = self.manner(number);
         let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
         stats.beat(number, time::monotonic());
-        let (jobs, io) = (self.jobs.clone(), self.config.io);
-        let desk = Desk::new(number, shared, stats, jobs, manner.ordered, io);
+        let means = Means {
+            io: self.config.io,
+            ours: self.ours.clone(),
+            encoders: manner.files,
+        };
+        let jobs = self.jobs.clone();
+        let desk = Desk::new(number, shared, stats, jobs, manner.ordered, means);
         let writer = Writer::new(manner, bundles, retired, desk);
-        spawn(format!("writer-{number}"), move || writer.run())
+        let (shared, stats) = (Arc::clone(&self.shared), Arc::clone(&self.stats));
+        let body = move || watched(number, &shared, &stats, || writer.run());
+        spawn(format!("writer-{number}"), body)
     }
 
     fn manner(&self, number: usize) -> Manner {
@@ -176,7 +240,21 @@ impl Starting<'_> {
         }
     }
 
-    fn finish(self, threads: Vec<Vec<JoinHandle<()>>>) -> (Vec<Capture>, Writers) {
+    fn rescue(&self, announcer: Announcer) -> Result<JoinHandle<()>, Error> {
+        let rescue = Rescue {
+            ours: self.ours.clone(),
+            announcer,
+        };
+        spawn("recover".to_owned(), move || rescue.run())
+    }
+
+    fn finish(
+        self,
+        threads: Vec<Vec<JoinHandle<()>>>,
+        lock: Option<OutputLock>,
+        manifest: Teller,
+        scribe: Option<JoinHandle<()>>,
+    ) -> (Vec<Capture>, Writers) {
         let capture = |worker: usize| {
             Capture::new(
                 worker as u16,
@@ -189,6 +267,10 @@ impl Starting<'_> {
             stats: self.stats,
             retired: self.retired,
             threads,
+            _lock: lock,
+            keeper: None,
+            manifest,
+            scribe,
         };
         (captures, writers)
     }
@@ -196,22 +278,41 @@ impl Starting<'_> {
 
 type HookThread = (Option<HookQueue>, Vec<JoinHandle<()>>);
 
-fn start_hook(config: &Config, stats: &Arc<Stats>) -> Result<HookThread, Error> {
+fn start_hook(
+    config: &Config,
+    stats: &Arc<Stats>,
+    runner: Option<Runner>,
+) -> Result<HookThread, Error> {
     let Some(command) = config.on_close.clone() else {
         return Ok((None, Vec::new()));
     };
     let timeout = config.hook_timeout.duration();
-    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats));
+    let (queue, hook) = Hook::new(command, timeout, Arc::clone(stats), runner);
     let thread = spawn("hook".to_owned(), move || hook.run())?;
     Ok((Some(queue), vec![thread]))
 }
 
+type ScribeThread = (Teller, Option<JoinHandle<()>>);
+
+fn start_scribe(
+    manifest: Option<Manifest>,
+    output: &Path,
+    stats: &Arc<Stats>,
+) -> Result<ScribeThread, Error> {
+    let Some(manifest) = manifest else {
+        return Ok((Teller::off(), None));
+    };
+    let (scribe, teller) = scribe::scribe(manifest, output, stats);
+    let thread = spawn("scribe".to_owned(), move || scribe.run())?;
+    Ok((teller, Some(thread)))
+}
+
 type Closers = (Vec<Sender<Job>>, Vec<JoinHandle<()>>);
 
-fn start_closers(stats: &Arc<Stats>, hook: Option<&HookQueue>) -> Result<Closers, Error> {
+fn start_closers(announcer: &Announcer) -> Result<Closers, Error> {
     let start = |number| {
         let (sender, jobs) = bounded(JOBS / CLOSERS);
-        let closer = Closer::new(number, jobs, Arc::clone(stats), hook.cloned());
+        let closer = Closer::new(number, jobs, announcer.clone());
         let thread = spawn(format!("closer-{number}"), move || closer.run())?;
         Ok((sender, thread))
     };
@@ -223,6 +324,22 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
         .name(name)
         .spawn(run)
         .map_err(Error::Spawn)
+}
+
+/// Does what writer number `number` does. If it panics, that is told at once and stays a trouble, what comes for it counts as lost with
+/// its thread, and the panic goes on.
+fn watched(number: usize, shared: &Shared, stats: &Stats, run: impl FnOnce()) {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else {
+        return;
+    };
+    shared.lose_writer();
+    let reason = format!(
+        "writer {number} has stopped: it panicked: {}; restart the sensor, and please report this",
+        said(&*panic)
+    );
+    tracing::error!("{reason}");
+    stats.trouble(Place::Writer(number), reason);
+    resume_unwind(panic);
 }
 
 /// `wanted`, or what the process' limit on open files leaves for it.
@@ -249,9 +366,33 @@ fn open_file_limit(limits: &str) -> Option<usize> {
 }
 
 impl Writers {
+    /// The way to the manifest.
+    pub fn manifest(&self) -> Teller {
+        self.manifest.clone()
+    }
+
     /// Numbers and state, to be asked at any time.
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.stats)
+    }
+
+    /// Starts the thread that looks after the space on the disk, within `bounds`.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`] when there is no thread for it.
+    pub fn keep(&mut self, output: PathBuf, bounds: Bounds, keeping: Keeping) -> Result<(), Error> {
+        let (tell, told) = unbounded();
+        let keeping = keeping.after(&self.manifest);
+        self.stats.set_bounds(bounds);
+        self.stats.tell_keeper(Some(tell));
+        let keeper = Keeper::new(output, Arc::clone(&self.stats), told, keeping);
+        self.keeper = Some(spawn("keeper".to_owned(), move || keeper.run())?);
+        Ok(())
+    }
+
+    /// Other bounds, from the next look on.
+    pub fn bound(&self, bounds: Bounds) {
+        self.stats.set_bounds(bounds);
     }
 
     /// No more packets are expected for the target with this id, as after a reload: once what waits
@@ -267,14 +408,27 @@ impl Writers {
     /// Ends everything, once all [`Capture`]s are dropped: writes what waits, publishes all files, runs
     /// the hook for the last of them. What could not be written in time is counted as `shutdown`.
     pub fn finish(self, deadline: Duration) -> Report {
+        self.finish_with(deadline, |_| Stopped::default())
+    }
+
+    /// As [`Self::finish`]; `last` is asked for the last line of the manifest, when everything is counted that will be. It gets the
+    /// names of the threads that did not end in time.
+    pub fn finish_with(
+        mut self,
+        deadline: Duration,
+        last: impl FnOnce(&[String]) -> Stopped,
+    ) -> Report {
         let end = time::monotonic().plus(deadline + LAST_WORDS);
         self.stats.stop_within(deadline);
         let mut stuck = Vec::new();
-        for stage in self.threads {
-            for thread in stage {
-                stuck.extend(join(thread, end));
-            }
+        for thread in self.threads.into_iter().flatten() {
+            stuck.extend(join(thread, end));
         }
+        self.stats.tell_keeper(None);
+        stuck.extend(self.keeper.and_then(|thread| join(thread, end)));
+        let stopped = Entry::Stopped(Box::new(last(&stuck)));
+        self.manifest.tell_then(stopped, None, |_| {});
+        stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, end)));
         Report {
             files: self.stats.files(),
             lost: self.stats.lost(),

@@ -164,6 +164,7 @@ impl Replay {
         };
         self.bytes_done += reader.bytes_read();
         let failure = error.map(|e| Damage {
+            is_cut: false,
             offset: reader.position(),
             what: e.to_string(),
         });
@@ -225,6 +226,7 @@ fn is_pipe(found: &std::fs::Metadata) -> bool {
 
 fn whole_file(error: &Error) -> Damage {
     Damage {
+        is_cut: false,
         offset: 0,
         what: error.to_string(),
     }

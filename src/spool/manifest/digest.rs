@@ -13,6 +13,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use crate::sys::disk;
+
 /// Bytes that are read at a time.
 const PIECE: usize = 256 << 10;
 
@@ -27,6 +29,12 @@ impl Digest {
     /// Its bytes.
     pub const fn bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl From<Sha256> for Digest {
+    fn from(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
     }
 }
 
@@ -111,7 +119,7 @@ pub fn digest_while(path: &Path, go_on: impl Fn() -> bool) -> io::Result<(Digest
             other => other?,
         };
         if read == 0 {
-            return Ok((Digest(hash.finalize().into()), len));
+            return Ok((Digest::from(hash), len));
         }
         len += read as u64;
         hash.update(piece.get(..read).unwrap_or_default());
@@ -122,7 +130,7 @@ pub fn digest_while(path: &Path, go_on: impl Fn() -> bool) -> io::Result<(Digest
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .custom_flags(disk::O_NOFOLLOW | disk::O_NONBLOCK)
         .open(path)?;
     if file.metadata()?.is_file() {
         Ok(file)

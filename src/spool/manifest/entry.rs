@@ -165,6 +165,6 @@ pub struct Stopped {
     pub unfiled: BTreeMap<String, Tally>,
     /// Lost in the kernel since the run's last line about a file. The scribe fills it in.
     pub kernel_unfiled: BTreeMap<&'static str, u64>,
-    /// Capture files that were published without a line. The scribe fills it in.
-    pub unlisted: u64,
+    /// Capture files that were published without a line; `null` when that is not known. The scribe fills it in.
+    pub unlisted: Option<u64>,
 }

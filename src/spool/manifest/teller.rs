@@ -13,10 +13,22 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::metrics::{Counter, Gauge};
 use crate::spool::manifest::Entry;
 
 /// How many entries may be on their way to the scribe.
 const WAITING: usize = 4096;
+
+/// What the scribe has done.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Lines written.
+    pub lines: Counter,
+    /// Lines that wait because the manifest cannot be written.
+    pub waiting: Gauge,
+    /// Published files without a line: too many waited, or they could not be read in time.
+    pub unlisted: Counter,
+}
 
 /// What became of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +40,9 @@ pub enum Outcome {
     /// The manifest cannot be written now. The line of a file, and of the end, will be written when it can be; another
     /// entry is forgotten, and has to be told again.
     Failing,
+    /// The manifest cannot be written now for want of room on the disk. The line waits, and is written when there is room: what it
+    /// announces may be done, above all when that makes room.
+    NoRoom,
     /// Too many wait already, or the program ends: there will be no line.
     Refused,
 }
@@ -39,12 +54,16 @@ pub struct FileId {
     inode: u64,
 }
 
+impl FileId {
+    /// By its numbers.
+    pub const fn new(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+}
+
 impl From<&Metadata> for FileId {
     fn from(facts: &Metadata) -> Self {
-        Self {
-            device: facts.dev(),
-            inode: facts.ino(),
-        }
+        Self::new(facts.dev(), facts.ino())
     }
 }
 
@@ -64,7 +83,22 @@ impl fmt::Debug for Letter {
     }
 }
 
+impl Drop for Letter {
+    fn drop(&mut self) {
+        self.answer(Outcome::Refused);
+    }
+}
+
 impl Letter {
+    /// One whose answer nobody waits for.
+    pub(super) fn to_nobody(entry: Entry) -> Self {
+        Self {
+            entry,
+            file: None,
+            then: None,
+        }
+    }
+
     /// Tells what became of it, once.
     pub(super) fn answer(&mut self, outcome: Outcome) {
         if let Some(then) = self.then.take() {
@@ -86,6 +120,10 @@ impl Expected {
     pub(super) fn forget(&self, file: FileId) {
         self.lock().remove(&file);
     }
+
+    pub(super) fn has(&self, file: FileId) -> bool {
+        self.lock().contains(&file)
+    }
 }
 
 /// Tells the scribe. Cheap to copy.
@@ -94,6 +132,7 @@ pub struct Teller {
     /// `None`: there is no manifest.
     sender: Option<Sender<Letter>>,
     expected: Arc<Expected>,
+    counters: Arc<Counters>,
 }
 
 impl Teller {
@@ -102,18 +141,24 @@ impl Teller {
         Self {
             sender: None,
             expected: Arc::default(),
+            counters: Arc::default(),
         }
     }
 
     /// A teller and the other end.
     pub(super) fn new() -> (Self, Receiver<Letter>, Arc<Expected>) {
         let (sender, letters) = bounded(WAITING);
-        let expected = Arc::<Expected>::default();
         let teller = Self {
             sender: Some(sender),
-            expected: Arc::clone(&expected),
+            ..Self::off()
         };
+        let expected = Arc::clone(&teller.expected);
         (teller, letters, expected)
+    }
+
+    /// What the scribe has done.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// Whether there is a manifest.
@@ -159,7 +204,7 @@ impl Teller {
     }
 
     /// Takes note of a file that will get a line, before it gets its name.
-    pub fn expect(&self, file: FileId) {
+    pub fn will_tell(&self, file: FileId) {
         if self.is_on() {
             self.expected.lock().insert(file);
         }
@@ -170,9 +215,15 @@ impl Teller {
         self.expected.forget(file);
     }
 
+    /// A published file will not get a line in this run; the next one looks for it.
+    pub fn leave_out(&self, file: FileId) {
+        self.expected.forget(file);
+        self.counters.unlisted.add(1);
+    }
+
     /// Whether this file still waits for its line: it must not be removed.
     pub fn is_expected(&self, file: FileId) -> bool {
-        self.expected.lock().contains(&file)
+        self.expected.has(file)
     }
 }
 
@@ -207,7 +258,7 @@ mod tests {
             device: 1,
             inode: 2,
         };
-        teller.expect(file);
+        teller.will_tell(file);
         assert!(!teller.is_expected(file) && !teller.is_on());
     }
 

@@ -8,22 +8,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{Interval, Share, Size};
 
-/// The `[retention]` table. Zero, and what is left out, is no bound.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+/// The `[retention]` table. Zero is no bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Most bytes of all capture files of the output.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_size: Option<Size>,
+    pub max_size: Size,
     /// Files that were last written longer ago are deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_age: Option<Interval>,
+    pub max_age: Interval,
     /// What the file system of the output has left at least: a size, or a percentage of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min_free: Option<Share>,
+    pub min_free: Share,
 }
 
-/// The `[session.retention]` table: beside the bounds of the output, not instead of them.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_size: Size::default(),
+            max_age: Interval::default(),
+            min_free: Share::Percent(0),
+        }
+    }
+}
+
+/// The `[session.retention]` table: beside the bounds of the output, not instead of them. Zero, and what is
+/// left out, is no bound.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionConfig {
@@ -89,8 +97,8 @@ impl Bounds {
     ) -> Self {
         let sessions = sessions.map(|(name, own)| (Arc::from(name), own.limits()));
         Self {
-            output: limits(config.max_size, config.max_age),
-            min_free: config.min_free.filter(|share| !share.is_zero()),
+            output: limits(Some(config.max_size), Some(config.max_age)),
+            min_free: Some(config.min_free).filter(|share| !share.is_zero()),
             sessions: sessions.filter(|(_, own)| !own.is_empty()).collect(),
         }
     }

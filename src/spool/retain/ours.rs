@@ -68,7 +68,7 @@ mod tests {
     use proptest::prelude::{any, proptest};
 
     use super::*;
-    use crate::spool::{Format, Name};
+    use crate::spool::{Compression, Format, Name};
     use crate::time::Timestamp;
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
         ) {
             let mark = |nanos| {
                 let start = Timestamp::from_nanos(nanos);
-                let name = Name::new("out".as_ref(), "vni-7", start, Format::Pcapng, number);
+                let name = Name::new("out".as_ref(), "vni-7", start, (Format::Pcapng, Compression::Zstd), number);
                 let path = name.published();
                 Mark::of("vni-7", &path.file_name().unwrap().to_string_lossy()).unwrap()
             };

@@ -185,5 +185,4 @@ fn excess(published: u64, most: u64, pressure: Pressure) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "choice_tests.rs"]
 mod tests;

@@ -183,7 +183,7 @@ fn model(
     }
     if let (Some(share), Some((space, _))) = (bounds.min_free, now.space) {
         let wanted = share.of(space.size);
-        let mut free = strike_nothing(&left, files, space.free);
+        let mut free = free_after(&left, files, space.free);
         while free < wanted + wanted / 64 {
             let Some(at) = left.iter().position(|f| !held(f)) else {
                 break;
@@ -194,7 +194,7 @@ fn model(
     gone
 }
 
-fn strike_nothing(left: &[Kept], all: &[Kept], free: u64) -> u64 {
+fn free_after(left: &[Kept], all: &[Kept], free: u64) -> u64 {
     let sum = |files: &[Kept]| files.iter().map(|f| f.bytes).sum::<u64>();
     free + sum(all) - sum(left)
 }
