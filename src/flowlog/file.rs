@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 pub(super) struct Growing {
     packer: GzEncoder<Counted>,
     partial: PathBuf,
-    published: PathBuf,
+    folder: PathBuf,
     /// Bytes of text.
     pub(super) text: u64,
     pub(super) records: u64,
@@ -35,7 +35,7 @@ impl Growing {
         let mut this = Self {
             packer: GzEncoder::new(counted, Compression::default()),
             partial,
-            published: folder.join(name),
+            folder: folder.to_owned(),
             text: 0,
             records: 0,
         };
@@ -62,32 +62,42 @@ impl Growing {
         self.packer.get_ref().bytes
     }
 
-    /// Where it will be.
-    pub(super) fn published(&self) -> &Path {
-        &self.published
-    }
-
-    /// Ends the file and gives it its name. One that exists is not overwritten.
-    pub(super) fn publish(self) -> io::Result<PathBuf> {
+    /// Ends the file: all of it is with the disk.
+    pub(super) fn seal(self) -> io::Result<Sealed> {
         let counted = self.packer.finish()?;
-        let file = counted
-            .inner
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        if fs::exists(&self.published)? {
-            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
-        }
-        fs::rename(&self.partial, &self.published)?;
-        if let Some(folder) = self.published.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(self.published)
+        let inner = counted.inner.into_inner();
+        inner.map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(Sealed {
+            folder: self.folder,
+            partial: self.partial,
+        })
     }
 
     /// Its hidden name.
     pub(super) fn partial(&self) -> &Path {
         &self.partial
+    }
+}
+
+/// A whole file that still has its hidden name.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    folder: PathBuf,
+    partial: PathBuf,
+}
+
+impl Sealed {
+    /// Gives the file its name. A link refuses to overwrite; where the file system has none, a look has to do.
+    pub(super) fn publish(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.folder.join(name);
+        match fs::hard_link(&self.partial, &path) {
+            Ok(()) => fs::remove_file(&self.partial)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            Err(_) if path.exists() => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(&self.partial, &path)?,
+        }
+        File::open(&self.folder)?.sync_all()?;
+        Ok(path)
     }
 }
 

@@ -149,7 +149,7 @@ impl Log {
     fn publish_while(&mut self, over: impl Fn(u64) -> bool) -> Result<(), Error> {
         let mut first = Ok(());
         while let Some(entry) = self.open.first_entry().filter(|e| over(*e.key())) {
-            let file = entry.remove();
+            let file = entry.remove_entry();
             let published = self.publish(file);
             first = first.and(published);
         }
@@ -160,51 +160,41 @@ impl Log {
     fn write(&mut self, end: u64) -> Result<(), Error> {
         self.counts.records += 1;
         let bucket = bucket(end);
-        let mut made_way = Ok(());
-        if !self.open.contains_key(&bucket) {
-            if self.open.len() >= MOST_OPEN
-                && let Some((_, oldest)) = self.open.pop_first()
-            {
-                made_way = self.publish(oldest);
-            }
-            let file = self.begin(bucket)?;
-            self.open.insert(bucket, file);
-        }
-        let Some(file) = self.open.get_mut(&bucket) else {
-            return made_way;
+        let made_way = self.make_way(bucket);
+        let mut file = match self.open.remove(&bucket) {
+            Some(file) => file,
+            None => self.begin(bucket)?,
         };
-        let written = file.record(&self.line);
-        let full = file.packed() >= MOST_PACKED || file.text >= MOST_TEXT;
-        let done = match written {
-            Ok(()) if !full => return made_way,
-            Ok(()) => self
-                .open
-                .remove(&bucket)
-                .map_or(Ok(()), |f| self.publish(f)),
-            Err(source) => {
-                let lost = self.open.remove(&bucket);
-                lost.map_or(Ok(()), |f| Err(self.lose("write", &f, 1, source)))
-            }
+        if let Err(source) = file.record(&self.line) {
+            return Err(self.lose("write", file.partial(), file.records + 1, source));
+        }
+        let done = if file.packed() >= MOST_PACKED || file.text >= MOST_TEXT {
+            self.publish((bucket, file))
+        } else {
+            self.open.insert(bucket, file);
+            Ok(())
         };
         made_way.and(done)
     }
 
-    /// A new file of a bucket, under a name that nobody has.
+    /// Publishes the oldest file if another one would be too many.
+    fn make_way(&mut self, bucket: u64) -> Result<(), Error> {
+        let fits = self.open.contains_key(&bucket) || self.open.len() < MOST_OPEN;
+        match fits {
+            true => Ok(()),
+            false => self
+                .open
+                .pop_first()
+                .map_or(Ok(()), |oldest| self.publish(oldest)),
+        }
+    }
+
+    /// A new file of a bucket.
     fn begin(&mut self, bucket: u64) -> Result<Growing, Error> {
         let folder = self.folder.join(self.layout.folder(bucket));
-        let mut name = self.name(bucket);
-        while folder.join(&name).exists() {
-            name = self.name(bucket);
-        }
-        Growing::begin(&folder, &name, &self.format.header()).map_err(|source| {
-            self.counts.lost += 1;
-            Error {
-                doing: "begin",
-                file: folder.join(&name),
-                records: 1,
-                source,
-            }
-        })
+        let name = self.name(bucket);
+        Growing::begin(&folder, &name, &self.format.header())
+            .map_err(|source| self.lose("begin", &folder.join(&name), 1, source))
     }
 
     fn name(&mut self, bucket: u64) -> String {
@@ -213,38 +203,40 @@ impl Log {
         self.layout.file(bucket, &hash)
     }
 
-    fn publish(&mut self, file: Growing) -> Result<(), Error> {
-        let (records, name) = (file.records, file.published().to_owned());
-        let partial = file.partial().to_owned();
-        match file.publish() {
-            Ok(path) => {
-                self.counts.published += records;
-                self.counts.files += 1;
-                self.published.push(path);
-                Ok(())
-            }
-            Err(source) => {
-                // what can't be published is not left to be taken for something
-                let _ = fs::remove_file(partial);
-                self.counts.lost += records;
-                Err(Error {
-                    doing: "publish",
-                    file: name,
-                    records,
-                    source,
-                })
+    fn publish(&mut self, (bucket, file): (u64, Growing)) -> Result<(), Error> {
+        let (records, partial) = (file.records, file.partial().to_owned());
+        let sealed = match file.seal() {
+            Ok(sealed) => sealed,
+            Err(source) => return Err(self.lose("finish", &partial, records, source)),
+        };
+        loop {
+            let name = self.name(bucket);
+            match sealed.publish(&name) {
+                Ok(path) => {
+                    self.counts.published += records;
+                    self.counts.files += 1;
+                    self.published.push(path);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(self.lose("publish", &partial, records, source)),
             }
         }
     }
 
-    /// Gives up a file, and `more` records that did not get into it.
-    fn lose(&mut self, doing: &'static str, file: &Growing, more: u64, source: io::Error) -> Error {
-        let _ = fs::remove_file(file.partial());
-        let records = file.records + more;
+    /// Gives up a file and its records. What can't be published is not left to be taken for something.
+    fn lose(
+        &mut self,
+        doing: &'static str,
+        partial: &Path,
+        records: u64,
+        source: io::Error,
+    ) -> Error {
+        let _ = fs::remove_file(partial);
         self.counts.lost += records;
         Error {
             doing,
-            file: file.published().to_owned(),
+            file: partial.to_owned(),
             records,
             source,
         }
