@@ -77,6 +77,15 @@ fn a_folder_of_packed_files_is_summed() {
     fs::write(folder.path().join("c.log"), format!("{V2}{V2}")).unwrap();
     fs::write(folder.path().join("d.log.parquet"), "PAR1").unwrap();
     fs::write(folder.path().join("README.md"), "no flow log").unwrap();
+    fs::create_dir(folder.path().join("folder.log")).unwrap();
+    let pipe = folder.path().join("pipe.log");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
     let path = folder.path().to_str().unwrap();
     let out = flows(&["--json", path]);
     assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");

@@ -11,6 +11,9 @@ use crate::flow::Limits;
 use crate::record::Format;
 use crate::units::Interval;
 
+/// The most flows that may be open at once: 2 GiB of them.
+const MOST_FLOWS: u32 = 1 << 24;
+
 /// A flow log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -71,8 +74,8 @@ pub enum ConfigError {
     #[error("interval is {0}; it goes from 1s to 1h, and AWS has 60s and 10m")]
     Interval(Interval),
     /// The bounds.
-    #[error("{0} is 0; at least one flow has to have room")]
-    NoFlows(&'static str),
+    #[error("{0} is {1}; it goes from 1 to {MOST_FLOWS}")]
+    Flows(&'static str, u32),
 }
 
 impl Config {
@@ -98,8 +101,8 @@ impl Config {
             ("max_flows", self.max_flows),
             ("max_flows_per_interface", self.max_flows_per_interface),
         ] {
-            if number == 0 {
-                wrong.push(ConfigError::NoFlows(name));
+            if !(1..=MOST_FLOWS).contains(&number) {
+                wrong.push(ConfigError::Flows(name, number));
             }
         }
         wrong
