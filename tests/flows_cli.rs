@@ -296,7 +296,7 @@ fn comparing_says_which_flows_the_second_set_lacks() {
     assert_eq!(report["top"][0]["srcport"], 2);
     let shown = text(&flows(&["--compare", &path("theirs"), &path("ours")]).stdout);
     assert!(
-        shown.contains("1 stretches: 2 packets, 200 bytes lacking in ours"),
+        shown.contains("1 stretch: 2 packets, 200 bytes lacking in ours"),
         "{shown}"
     );
     let same = flows(&["--compare", &path("ours"), &path("ours")]);
