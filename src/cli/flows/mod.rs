@@ -68,8 +68,8 @@ Lines that stand for no flow (NODATA, SKIPDATA) are counted and in no sum.
 
 --compare takes AWS's records first and ours second. Intervals of the two are not aligned, so all
 records of a flow that touch, give or take --slack, are one stretch, and the sums of stretches are
-compared. REJECT is left out: what was refused is not mirrored. So is what lies outside the time that
-both sets cover; differing stretches that reach over its edge are counted and not judged.
+compared. REJECT is left out: what was refused is not mirrored. So is what lies outside the time
+that both sets cover; differing stretches that reach over its edge are counted and not judged.
 
 Examples:
   mirrortap flows 123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z_fe123456.log.gz
