@@ -17,13 +17,13 @@ use crate::sink::capture::closed::Cause;
 use crate::sink::capture::closer::Job;
 use crate::sink::capture::handover::Handover;
 use crate::sink::capture::peers::Peers;
-use crate::sink::capture::plan::{Outcome, Plan};
+use crate::sink::capture::plan::{Means, Outcome, Plan};
 use crate::sink::capture::queue::{Heap, Stretch};
 use crate::sink::capture::run::{Mark, Run};
 use crate::sink::capture::series::{self, Current, More, Series};
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::stats::{Place, Stats};
-use crate::spool::{Compression, Error, Format, Io, Ours, Partial, Staging, Target};
+use crate::spool::{Compression, Error, Format, Io, Partial, Staging, Target};
 use crate::time;
 
 /// After a file could not be opened, the next attempt is made so much later.
@@ -31,17 +31,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Bytes that are worth a write into the page cache: what waits for more is memory.
 const BUFFERED_WRITE: usize = 256 << 10;
-
-/// How a writer writes.
-#[derive(Clone, Debug)]
-pub(super) struct Means {
-    /// How bytes get to the disk.
-    pub(super) io: Io,
-    /// The hidden files of this process.
-    pub(super) ours: Ours,
-    /// How many zstd files are compressed at a time.
-    pub(super) encoders: usize,
-}
 
 /// What a writer needs to write.
 #[derive(Debug)]
