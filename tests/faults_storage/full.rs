@@ -139,17 +139,6 @@ fn a_quota_that_is_used_up_is_told_and_writing_resumes_when_it_is_raised() {
     // what the quota refused only at the sync keeps its hidden name
     let told = check_each(&ledger, &|path| world.see(path));
     assert!(told > 0 && told <= ledger.number("written"), "{}", ledger.0);
-    // the quota may also have struck at the sync of a file, which then keeps its hidden name for good, with what was counted as written
-    let entries = fs::read_dir(world.output("vni-1")).unwrap();
-    let mut names = entries.map(|entry| entry.unwrap().file_name());
-    match names.any(|name| name.to_string_lossy().ends_with(".partial")) {
-        true => assert!(
-            number_of_packets(&ledger) <= ledger.number("written"),
-            "{}",
-            ledger.0
-        ),
-        false => world.check(&ledger),
-    }
 }
 
 #[test]
@@ -184,10 +173,4 @@ fn a_disk_that_is_full_at_the_start_is_told_with_what_to_do() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(73), "{said}");
     assert!(said.contains("free some space"), "{said}");
-}
-
-/// Packets in the files that were told.
-fn number_of_packets(ledger: &Ledger) -> u64 {
-    let files = ledger.0["files"].as_array().unwrap();
-    files.iter().map(|f| f["packets"].as_u64().unwrap()).sum()
 }
