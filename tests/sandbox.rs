@@ -14,21 +14,10 @@ use std::fs;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use common::{PROGRAM, Sensor};
+use common::{PROGRAM, Sensor, wait_until};
 use mirrortap::sandbox::{Calls, allowed};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
-
-/// Until `holds`, or the test fails.
-#[allow(clippy::disallowed_methods, reason = "the deadline of a test")]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < end, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A field of `/proc/…/status`, of each thread of a process.
 fn of_threads(pid: u32, field: &str) -> BTreeSet<String> {
@@ -180,7 +169,8 @@ fn a_filter_file_elsewhere_may_be_replaced_and_one_that_was_not_named_is_refused
         tempfile::tempdir().unwrap(),
         tempfile::tempdir().unwrap(),
     );
-    let filters = r#"{"TrafficMirrorFilters":[{"TrafficMirrorFilterId":"tmf-1","IngressFilterRules":[],"EgressFilterRules":[]}]}"#;
+    let filters = r#"{"TrafficMirrorFilters":[{"TrafficMirrorFilterId":"tmf-1","IngressFilterRules":[{"TrafficDirection":"ingress",
+        "RuleNumber":100,"RuleAction":"accept","SourceCidrBlock":"0.0.0.0/0","DestinationCidrBlock":"0.0.0.0/0"}],"EgressFilterRules":[]}]}"#;
     let config = |file: &Path| {
         format!(
             "[[session]]\nname = \"a\"\nvni = 7\nfilter = {{ file = \"{}\" }}\n",
@@ -248,28 +238,21 @@ fn children(pid: u32) -> Vec<u32> {
 #[test]
 fn an_output_that_is_removed_and_made_again_is_written_to_where_its_folder_was_named() {
     let folder = tempfile::tempdir().unwrap();
-    let holds = folder.path().join("holds");
-    fs::create_dir(&holds).unwrap();
     let config = format!(
         "[sandbox]\nwrite = [\"{}\"]\n[capture]\nrotate_packets = 1\n",
-        holds.display()
+        folder.path().display()
     );
-    let output = holds.join("captures");
-    let sensor = Sensor::start(
-        folder.path(),
-        &config,
-        &["--output", output.to_str().unwrap()],
-    );
+    let output = folder.path().join("out");
+    let sensor = Sensor::start(folder.path(), &config, &[]);
     send(sensor.udp, 7, 1);
     wait_until("a packet", || written(&sensor) == 1);
     fs::remove_dir_all(&output).unwrap();
     // how soon the removal is noticed is not what is asked here
-    let new = || common::files(&output).len();
-    let mut sent = 0;
+    let is_there =
+        || fs::read_dir(output.join("vni-7")).is_ok_and(|mut entries| entries.next().is_some());
     wait_until("a file in the new folder", || {
         send(sensor.udp, 7, 1);
-        sent += 1;
-        new() > 0
+        is_there()
     });
     sensor.stop();
 }

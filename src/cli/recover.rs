@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::cli::failure::{self, Failure};
 use crate::spool::lock;
+use crate::spool::manifest::Offline;
 use crate::spool::recover::{self, Below, Outcome, Recovered};
 
 /// Recover the capture files that a crash left: each hidden file is cut at its last whole record, completed, and given
@@ -26,6 +27,9 @@ pub(super) struct Args {
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Sign the lines in the manifest with this key (PEM).
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 const HELP: &str = "\
@@ -84,6 +88,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         };
         report.add(path, outcome);
     }
+    let listed = match args.dry_run {
+        true => Ok(0),
+        false => report.list().write(args.key.as_deref()),
+    };
     report.skip(below);
     let printed = match args.json {
         true => report.json(),
@@ -91,6 +99,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     printed
         .map_err(|e| Failure::new(failure::IO, format!("cannot write to standard output: {e}")))?;
+    listed.map_err(|e| Failure::new(failure::IO, e))?;
     Ok(ExitCode::from(report.code()))
 }
 
@@ -105,6 +114,16 @@ fn refused(error: &lock::Error) -> Failure {
 }
 
 impl Report {
+    /// The lines for the manifest.
+    fn list(&self) -> Offline {
+        let mut lines = Offline::default();
+        self.recovered.iter().for_each(|file| lines.recovered(file));
+        for file in &self.aside {
+            lines.aside(&file.partial, &file.path, &file.reason);
+        }
+        lines
+    }
+
     fn add(&mut self, path: &Path, outcome: Result<Outcome, recover::Error>) {
         match outcome {
             Ok(Outcome::Recovered(file)) => self.recovered.push(file),

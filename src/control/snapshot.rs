@@ -217,6 +217,16 @@ pub struct Files {
     pub closed: u64,
     /// Files that keep their hidden name because they could not be published, or that somebody removed.
     pub lost: u64,
+    /// Files of earlier runs that were made whole and published.
+    pub recovered: u64,
+    /// Files of earlier runs that held no capture and were set aside.
+    pub aside: u64,
+    /// Lines written to the manifest.
+    pub manifest_lines: u64,
+    /// Lines that wait because the manifest cannot be written.
+    pub manifest_waiting: u64,
+    /// Files that were published without a line in the manifest.
+    pub unlisted: u64,
     /// Packets that came to the writer after its watermark, written out of order.
     pub late_packets: u64,
     /// Runs of the hook command that failed.

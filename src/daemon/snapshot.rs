@@ -193,6 +193,11 @@ fn files(pipeline: &Pipeline, closed: u64) -> Files {
         open: stats.open_files.value(),
         closed,
         lost: stats.files_lost.value(),
+        recovered: stats.files_recovered.value(),
+        aside: stats.files_aside.value(),
+        manifest_lines: stats.manifest.lines.value(),
+        manifest_waiting: stats.manifest.waiting.value(),
+        unlisted: stats.manifest.unlisted.value(),
         late_packets: stats.late.value(),
         hook_failures: stats.hooks_failed.value() + stats.hooks_skipped.value(),
     }

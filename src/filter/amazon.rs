@@ -115,16 +115,24 @@ struct PortRange {
 /// # Errors
 /// [`Error::Read`] and [`Error::Import`], which say where and what to do.
 pub fn import(path: &Path, id: Option<&str>) -> Result<Import, Error> {
-    let failed = |message| Error::Import {
-        path: path.to_owned(),
-        message,
-    };
     let text = std::fs::read_to_string(path).map_err(|cause| Error::Read {
         path: path.to_owned(),
         cause,
     })?;
+    import_text(path, &text, id)
+}
+
+/// As [`import`], of a text as if it were the file.
+///
+/// # Errors
+/// [`Error::Import`].
+pub fn import_text(path: &Path, text: &str, id: Option<&str>) -> Result<Import, Error> {
+    let failed = |message| Error::Import {
+        path: path.to_owned(),
+        message,
+    };
     let answer: Answer =
-        serde_json::from_str(&text).map_err(|e| failed(format!("{e}; {ADVICE}")))?;
+        serde_json::from_str(text).map_err(|e| failed(format!("{e}; {ADVICE}")))?;
     let filter = choose(answer.traffic_mirror_filters, id).map_err(failed)?;
     let ingress = filter
         .ingress_filter_rules

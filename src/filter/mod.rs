@@ -18,7 +18,7 @@ mod table;
 mod vocabulary;
 mod words;
 
-pub use amazon::{Import, import};
+pub use amazon::{Import, import, import_text};
 pub use bpf::{Invalid, Program};
 pub use config::{Config, Number, Numbers, RuleConfig};
 pub use error::{Error, Problem};

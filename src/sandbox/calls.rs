@@ -27,7 +27,7 @@ macro_rules! calls {
 const PLAIN: &[Call] = calls![
     // descriptors that are open
     SYS_read SYS_readv SYS_pread64 SYS_write SYS_writev SYS_pwrite64 SYS_pwritev SYS_lseek SYS_close SYS_close_range SYS_dup SYS_dup3
-    SYS_fsync SYS_fdatasync SYS_sync_file_range SYS_ftruncate SYS_fallocate SYS_fadvise64 SYS_flock SYS_fstat SYS_fstatfs SYS_getdents64
+    SYS_fsync SYS_fdatasync SYS_syncfs SYS_sync_file_range SYS_ftruncate SYS_fallocate SYS_fadvise64 SYS_flock SYS_fstat SYS_fstatfs SYS_getdents64
     // paths
     SYS_openat SYS_newfstatat SYS_statx SYS_statfs SYS_faccessat SYS_faccessat2 SYS_readlinkat SYS_mkdirat SYS_unlinkat SYS_linkat
     SYS_renameat SYS_renameat2 SYS_getcwd

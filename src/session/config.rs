@@ -332,6 +332,46 @@ mod tests {
     }
 
     #[test]
+    fn compression_is_by_session_and_its_level_is_one_of_its_own() {
+        let over = |text: &str, defaults: &Settings| {
+            let config: OutputConfig = toml::from_str(text).unwrap();
+            let settings = config.over(defaults);
+            let problem = config.problem(defaults);
+            (settings.compression, settings.level, problem.is_some())
+        };
+        let mut defaults = crate::config::Config::default().settings();
+        assert_eq!(over("", &defaults), (Compression::None, 0, false));
+        assert_eq!(
+            over("compression_level = 9", &defaults),
+            (Compression::None, 0, false)
+        );
+        assert_eq!(
+            over("compression = 'zstd'", &defaults),
+            (Compression::Zstd, 3, false)
+        );
+        assert_eq!(
+            over("compression = 'zstd'\ncompression_level = 20", &defaults),
+            (Compression::Zstd, 20, true)
+        );
+        (defaults.compression, defaults.level) = (Compression::Zstd, 12);
+        assert_eq!(over("", &defaults), (Compression::Zstd, 12, false));
+        assert_eq!(
+            over("compression_level = 0", &defaults),
+            (Compression::Zstd, 3, false)
+        );
+        assert_eq!(
+            over("compression = 'gzip'", &defaults),
+            (Compression::Gzip, 6, false)
+        );
+        assert_eq!(
+            over("compression = 'none'", &defaults),
+            (Compression::None, 0, false)
+        );
+        let refused = toml::from_str::<OutputConfig>("compression = 'lz4'").unwrap_err();
+        assert!(refused.to_string().contains("zstd"), "{refused}");
+    }
+
+    #[test]
     fn bad_values_say_what_is_wanted() {
         for (text, wanted) in [
             ("vni = 16777216", "0 to 16777215"),

@@ -413,6 +413,27 @@ mod tests {
     }
 
     #[test]
+    fn an_encoder_takes_as_much_memory_as_the_page_says() {
+        use zstd::zstd_safe::CCtx;
+        let mut context = CCtx::create();
+        context
+            .set_parameter(CParameter::CompressionLevel(3))
+            .expect("a level");
+        context
+            .set_parameter(CParameter::WindowLog(WINDOW_LOG))
+            .expect("a window");
+        let content = vec![7; 1 << 20];
+        let mut out = vec![0; 1 << 20];
+        let mut input = InBuffer::around(&content);
+        let mut output = OutBuffer::around(&mut out[..]);
+        context
+            .compress_stream(&mut output, &mut input)
+            .expect("compressed");
+        let size = context.sizeof();
+        assert!((1 << 20..7 << 18).contains(&size), "{size}");
+    }
+
+    #[test]
     fn an_encoder_is_free_again_when_its_file_is_done() {
         let press = &mut Press::new(1);
         let state = |press: &mut Press| {

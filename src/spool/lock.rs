@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ impl OutputLock {
                 .create(true)
                 .open(path(directory))
                 .map_err(failed)?;
+            own(&file).map_err(failed)?;
+            give(&file, directory);
             match file.try_lock() {
                 Ok(()) if is_named(&file, directory) => {
                     sign(&mut file);
@@ -141,6 +143,26 @@ fn options() -> OpenOptions {
     options
 }
 
+/// It is written to, and may be given away: so it must not be another file under this name.
+fn own(file: &File) -> io::Result<()> {
+    let facts = file.metadata()?;
+    if facts.is_file() && facts.nlink() <= 1 {
+        return Ok(());
+    }
+    let what = "the lock file is no plain file of its own; remove it";
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+}
+
+/// Root may have made it, by hand: whoever the folder belongs to has to be able to lock it too.
+fn give(file: &File, directory: &Path) {
+    if let (Ok(file_is), Ok(folder)) = (file.metadata(), fs::metadata(directory))
+        && file_is.uid() != folder.uid()
+    {
+        // Only root can, and for others it is as it was.
+        let _ = fchown(file, Some(folder.uid()), Some(folder.gid()));
+    }
+}
+
 fn is_missing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -199,6 +221,23 @@ mod tests {
         let refused = OutputLock::take(folder.path()).expect_err("a link");
         assert!(matches!(refused, Error::Failed { .. }));
         assert!(!elsewhere.exists() && is_held(folder.path()).is_err());
+        fs::write(&elsewhere, "precious").expect("written");
+        fs::remove_file(path(folder.path())).expect("removed");
+        fs::hard_link(&elsewhere, path(folder.path())).expect("linked");
+        let refused = OutputLock::take(folder.path()).expect_err("somebody else's file");
+        assert!(matches!(refused, Error::Failed { .. }));
+        assert_eq!(fs::read(&elsewhere).expect("readable"), b"precious");
+    }
+
+    #[test]
+    fn a_lock_that_root_takes_can_be_taken_by_the_owner_of_the_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        if std::os::unix::fs::chown(folder.path(), Some(12_345), Some(12_345)).is_err() {
+            return eprintln!("SKIPPED: only root can give a folder away");
+        }
+        drop(OutputLock::take(folder.path()).expect("free"));
+        let facts = fs::metadata(path(folder.path())).expect("it is there");
+        assert_eq!((facts.uid(), facts.gid()), (12_345, 12_345));
     }
 
     #[test]

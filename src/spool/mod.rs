@@ -11,6 +11,7 @@ pub mod manifest;
 mod name;
 mod ours;
 mod partial;
+mod plain;
 pub mod recover;
 pub mod retain;
 mod sealed;

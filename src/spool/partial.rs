@@ -7,24 +7,19 @@
 //! I/O the file may be longer than that by the filler of its last block, until it is trimmed, rests or is published. A
 //! compressed file grows by whole units: what can be unpacked without what comes after it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Write};
+use std::fs::{self, File};
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use crate::logging::Limited;
 use crate::spool::compress::Packer;
 use crate::spool::direct::Tail;
+use crate::spool::plain::{is_refused, options, refused, write_all};
 use crate::spool::{Error, Io, Name, Ours, Sealed, Staging};
 use crate::sys::disk;
-use crate::time;
 
 /// So many bytes are worth asking the kernel to begin with them.
 const BEHIND: u64 = 16 << 20;
-
-/// A file system that refuses direct I/O is told so often.
-const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// How many numbers are tried to find a free name.
 const TRIES: u32 = 100_000;
@@ -357,62 +352,10 @@ fn nothing(error: io::Error) -> Short {
     Short { written: 0, error }
 }
 
-/// Appends `parts` through the page cache.
-fn write_all(mut file: &File, mut parts: &mut [IoSlice<'_>]) -> Result<u64, Short> {
-    let mut written = 0;
-    let result = loop {
-        if parts.is_empty() {
-            return Ok(written);
-        }
-        match file.write_vectored(parts) {
-            Ok(0) => break io::ErrorKind::WriteZero.into(),
-            Ok(n) => {
-                written += n as u64;
-                IoSlice::advance_slices(&mut parts, n);
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break error,
-        }
-    };
-    Err(Short {
-        written,
-        error: result,
-    })
-}
-
-/// Whether the file system cannot do direct I/O as it was asked to.
-fn is_refused(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-    )
-}
-
-/// How it is opened. Blocks have their place; all else goes to the end, wherever that is.
-fn options(io: Io) -> OpenOptions {
-    let mut options = OpenOptions::new();
-    match io {
-        Io::Buffered => options.append(true),
-        Io::Direct => options.read(true).write(true),
-    };
-    options
-}
-
-/// Says, now and then, that there is no direct I/O where it was asked for.
-fn refused(path: &Path, error: &io::Error) {
-    static LIMITED: Limited = Limited::new(TELL_EVERY);
-    if let Some(more) = LIMITED.pass(time::monotonic().nanos()) {
-        tracing::warn!(
-            path = %path.display(),
-            more,
-            "the file system refuses direct I/O ({error}); the file is written through the page cache: \
-             set io = \"buffered\", or an output folder on a disk"
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::spool::{Compression, Format};
     use crate::time::Timestamp;

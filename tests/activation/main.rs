@@ -17,23 +17,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Ledger, PROGRAM, Sensor, free_tcp_port, is_root, tool};
+use common::{Ledger, PROGRAM, Sensor, free_tcp_port, is_root, tool, wait_until};
 use socket2::{Domain, Socket, Type};
-
-/// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Until `holds`, or the test fails.
-#[allow(clippy::disallowed_methods, reason = "the deadline of a test")]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < end, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A socket that is bound, and that children inherit.
 fn bound(address: SocketAddr, shared: bool) -> Socket {

@@ -1,6 +1,7 @@
 //! What several tests need: the corpus, the program, its ledger, and the packets of a file.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -8,6 +9,8 @@
     unreachable_pub,
     reason = "test support: each test uses a part of it, and failing is its purpose"
 )]
+
+mod wrapped;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +21,7 @@ use std::time::Duration;
 
 use mirrortap::capfile::Reader;
 use serde_json::Value;
+pub use wrapped::assert_wrapped_round_trip;
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mirrortap");
@@ -133,6 +137,14 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     }
     all.sort();
     all
+}
+
+/// How many capture files there are below the session folders of an output, while more are being written.
+pub fn files_so_far(output: &Path) -> usize {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let inside = entries(output).flat_map(|e| entries(&e.path()).collect::<Vec<_>>());
+    let names = inside.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter(|n| n.ends_with(".pcap")).count()
 }
 
 /// Capture files below a folder that is being written to.
@@ -260,12 +272,25 @@ impl Sensor {
 
     /// The same on a port that the caller has chosen.
     pub fn start_on(
-        mut command: Command,
+        command: Command,
         folder: &Path,
         config: &str,
         more: &[&str],
         udp: u16,
     ) -> Self {
+        let mut this = Self::begin(command, folder, config, more, udp);
+        this.wait_for(|code| code == 200);
+        this
+    }
+
+    /// One that need not be healthy: waits until it says how it is.
+    pub fn start_ill(folder: &Path, config: &str) -> Self {
+        let mut this = Self::begin(Command::new(PROGRAM), folder, config, &[], free_udp_port());
+        this.wait_for(|_| true);
+        this
+    }
+
+    fn begin(mut command: Command, folder: &Path, config: &str, more: &[&str], udp: u16) -> Self {
         let http = free_tcp_port();
         let file = folder.join("mirrortap.toml");
         fs::write(&file, config).unwrap();
@@ -287,9 +312,7 @@ impl Sensor {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut this = Self::over(child, udp, http);
-        this.wait_healthy();
-        this
+        Self::over(child, udp, http)
     }
 
     fn over(mut child: Child, udp: u16, http: u16) -> Self {
@@ -309,12 +332,12 @@ impl Sensor {
         }
     }
 
-    fn wait_healthy(&mut self) {
+    fn wait_for(&mut self, good: impl Fn(u16) -> bool) {
         for _ in 0..1200 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the sensor ended with {status}: {:#?}", self.log());
             }
-            if self.get("/healthz").is_some_and(|(code, _)| code == 200) {
+            if self.get("/healthz").is_some_and(|(code, _)| good(code)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -429,81 +452,12 @@ pub fn free_tcp_port() -> u16 {
         .port()
 }
 
-/// Wraps a capture as AWS would, replays that, and compares every packet: bytes, order, times, lengths.
-pub fn assert_wrapped_round_trip(capture: &Path) {
-    let name = stem(capture);
-    let folder = tempfile::tempdir().unwrap();
-    let outer = folder.path().join("outer.pcap");
-    let run = Command::new(PROGRAM)
-        .args([
-            "send",
-            "--to",
-            "127.0.0.1:4789",
-            "--vni",
-            "77",
-            "--json",
-            "--write",
-        ])
-        .arg(&outer)
-        .arg(capture)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    let (before, damage) = readable_packets(capture);
-    if said.contains("holds no packet that can be wrapped") {
-        assert!(before.is_empty() || !is_ethernet(capture), "{name}: {said}");
-        return;
+/// Until `holds`, or the test fails: for what comes about in its own time.
+#[allow(clippy::disallowed_methods, reason = "the deadline of a test")]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(run.status.success(), damage.is_none(), "{name}: {said}");
-    let text = String::from_utf8_lossy(&run.stdout).into_owned();
-    let report: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    let skipped = report["skipped"].as_u64().unwrap();
-    assert_eq!(
-        report["sent"].as_u64().unwrap() + skipped,
-        before.len() as u64,
-        "{name}: {report}"
-    );
-    let out = folder.path().join("out");
-    let ledger = replay(&[&outer], &out, &[]);
-    assert_eq!(
-        ledger.number("written"),
-        report["sent"].as_u64().unwrap(),
-        "{name}: {}",
-        ledger.0
-    );
-    let after = all_packets(&out);
-    if skipped > 0 || !is_ethernet(capture) {
-        // frames that got a made-up Ethernet header: the end of each is the original
-        return assert_eq!(after.len() as u64 + skipped, before.len() as u64, "{name}");
-    }
-    for (n, (a, b)) in before.iter().zip(&after).enumerate() {
-        // a UDP datagram holds no more
-        let whole = a.data.len().min(MOST);
-        assert!(
-            a.data[..whole] == b.data,
-            "{name}: bytes of packet {}",
-            n + 1
-        );
-        // pcap has 32 bits for seconds: until 2106
-        let last = u64::from(u32::MAX) * 1_000_000_000;
-        let time = if a.nanos >= last + 1_000_000_000 {
-            last
-        } else {
-            a.nanos
-        };
-        assert_eq!(time, b.nanos, "{name}: time of packet {}", n + 1);
-    }
-}
-
-/// The longest frame that VXLAN over IPv4 can carry: 65,535 less IP, UDP and VXLAN headers.
-const MOST: usize = 65_535 - 20 - 8 - 8;
-
-fn is_ethernet(capture: &Path) -> bool {
-    let mut reader = Reader::open(capture).unwrap();
-    while let Ok(Some(record)) = reader.next() {
-        if record.link != mirrortap::capfile::LinkType::ETHERNET {
-            return false;
-        }
-    }
-    true
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use mirrortap::sink::capture::{self, Config, Setup};
+use mirrortap::sink::capture::{self, Config, Extras, Setup};
 use mirrortap::spool::lock::OutputLock;
 use mirrortap::spool::{Compression, Format, Io};
 use serde_json::Value;
@@ -185,9 +185,9 @@ fn a_sensor_recovers_what_an_earlier_one_left_beside_its_work() {
         workers: 1,
         live: true,
     };
-    let extras = capture::Extras {
+    let extras = Extras {
         lock: Some(lock),
-        ..Default::default()
+        ..Extras::default()
     };
     let (captures, writers) =
         capture::start_with(&Config::default(), &setup, extras).expect("started");

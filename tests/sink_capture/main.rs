@@ -9,6 +9,7 @@
 
 mod compressed;
 mod files;
+mod full_packed;
 mod hook;
 mod many;
 mod order;

@@ -40,6 +40,7 @@ fn on_a_small_disk(test: &str) {
         .expect("unshare is installed: scripts/setup.sh test");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
+        assert!(said.contains("1 passed"), "{said}");
         print!("{said}");
         return;
     }

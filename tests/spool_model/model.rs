@@ -228,8 +228,11 @@ impl Model {
             self.written
         );
         assert_eq!(numbers, self.written[..numbers.len()], "{:?}", self.kind);
-        let paths = [path.to_owned()];
-        assert_unpacks(&paths);
+        // Programs take their time to start: every fourth file is enough.
+        if !self.files.is_multiple_of(4) {
+            return;
+        }
+        assert_unpacks(&[path.to_owned()]);
         let content = unpacked(path);
         assert!(content.starts_with(&header(self.kind.format)));
     }

@@ -19,6 +19,7 @@ mod closed;
 mod closer;
 mod config;
 mod desk;
+mod handover;
 mod hook;
 mod intake;
 mod keeper;

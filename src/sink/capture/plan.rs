@@ -8,7 +8,7 @@ use std::io::IoSlice;
 
 use crate::sink::capture::peers::Slots;
 use crate::sink::capture::queue::{Queue, Stretch};
-use crate::spool::{Io, Partial, Short, Staging};
+use crate::spool::{Io, Ours, Partial, Short, Staging};
 
 /// The most slices that Linux takes in one call (`UIO_MAXIOV`).
 const MOST_SLICES: usize = 1024;
@@ -21,6 +21,17 @@ const MOST_DIRECT_BYTES: usize = 16 << 20;
 
 /// Stands for the plan's own bytes where a run's number is expected.
 const OWN: u32 = u32::MAX;
+
+/// How a writer writes.
+#[derive(Clone, Debug)]
+pub(super) struct Means {
+    /// How bytes get to the disk.
+    pub(super) io: Io,
+    /// The hidden files of this process.
+    pub(super) ours: Ours,
+    /// How many zstd files are compressed at a time.
+    pub(super) encoders: usize,
+}
 
 /// Neighbouring bytes of a run, or of the plan's own.
 #[derive(Clone, Copy, Debug)]

@@ -58,12 +58,12 @@ impl Rescue {
     fn tell(&self, file: &Recovered, id: Option<FileId>) {
         self.announcer.stats.files_recovered.add(1);
         if let Some(kept) = &file.kept {
+            let why = file.damage.as_deref().unwrap_or("no reason is known");
             tracing::warn!(
                 path = %file.path.display(),
                 kept = %kept.display(),
                 cut = file.cut,
-                "an earlier run left a damaged file ({}); what was behind the last whole record is kept beside it",
-                file.damage.as_deref().unwrap_or("it does not end with a whole record")
+                "an earlier run left a damaged file ({why}); what was behind the last whole record is kept beside it"
             );
         }
         self.announcer.tell_recovered(described(file), file, id);

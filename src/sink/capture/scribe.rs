@@ -46,6 +46,7 @@ impl fmt::Debug for Manifest {
 pub(super) fn scribe(manifest: Manifest, output: &Path, stats: &Arc<Stats>) -> (Scribe, Teller) {
     let stats = Arc::clone(stats);
     Scribe::new(manifest::Setup {
+        counters: Arc::clone(&stats.manifest),
         output: output.to_owned(),
         prepared: manifest.prepared,
         sessions: manifest.sessions,
@@ -120,18 +121,14 @@ impl Announcer {
         if !self.manifest.is_on() {
             return self.announce(Arc::new(closed));
         }
-        match manifest::digest_file(&closed.path) {
-            Ok((digest, bytes)) => (closed.sha256, closed.bytes) = (Some(digest), bytes),
-            Err(error) => no_digest(&closed.path, &error),
+        let listed = Listed::recovered(recovered, &self.output);
+        (closed.sha256, closed.bytes) = (listed.sha256, listed.bytes);
+        if recovered.was_published {
+            // the run that published it may have listed it; otherwise it is found
+            self.forget(file);
+            return self.announce(Arc::new(closed));
         }
-        let entry = Entry::Recovered(Box::new(Listed {
-            first: recovered.first,
-            last: recovered.last,
-            cut: Some(recovered.cut),
-            kept: recovered.kept.as_ref().map(|path| name(path, &self.output)),
-            ledger: None,
-            ..listed(&closed, &self.output, Tally::default())
-        }));
+        let entry = Entry::Recovered(Box::new(listed));
         let (this, closed) = (self.clone(), Arc::new(closed));
         let then = move |_: Outcome| this.announce(closed);
         self.manifest.tell_then(entry, file, then);
@@ -139,18 +136,16 @@ impl Announcer {
 
     /// A file that holds no capture was set aside.
     pub(super) fn tell_aside(&self, was: &Path, kept: &Path, reason: &str) {
-        let entry = Entry::Aside(Aside {
-            name: name(was, &self.output),
-            kept: name(kept, &self.output),
-            bytes: kept.metadata().map_or(0, |facts| facts.len()),
-            reason: reason.to_owned(),
-        });
-        self.manifest.tell_then(entry, None, |_| {});
+        let aside = Aside::new(was, kept, reason, &self.output);
+        self.manifest.tell_then(Entry::Aside(aside), None, |_| {});
     }
 
     fn announce(&self, closed: Arc<Closed>) {
         closed.log();
-        self.stats.add_file(Arc::clone(&closed));
+        // What an earlier run took is not in this run's ledger.
+        if !closed.recovered {
+            self.stats.add_file(Arc::clone(&closed));
+        }
         if let Some(hook) = &self.hook {
             hook.offer(closed);
         }
@@ -184,7 +179,7 @@ pub(super) fn tell_going(manifest: &Teller, going: &[Going]) -> bool {
 }
 
 fn listed(closed: &Closed, output: &Path, ledger: Tally) -> Listed {
-    let name = name(&closed.path, output);
+    let name = manifest::name(&closed.path, output);
     Listed {
         session: closed.session.to_string(),
         worker: closed.worker,
@@ -203,10 +198,4 @@ fn listed(closed: &Closed, output: &Path, ledger: Tally) -> Listed {
         sha256: closed.sha256,
         ..Listed::default()
     }
-}
-
-/// The path below the output folder.
-fn name(path: &Path, output: &Path) -> String {
-    let below = path.strip_prefix(output).unwrap_or(path);
-    below.to_string_lossy().into_owned()
 }

@@ -16,6 +16,7 @@ use crate::metrics::{Counter, Gauge, Heartbeat};
 use crate::sink::capture::closed::{Closed, Files};
 use crate::sink::capture::shared::Shared;
 use crate::sink::capture::weights::Weights;
+use crate::spool::manifest;
 use crate::spool::retain::{Bounds, Cause, Going};
 use crate::time::{self, Monotonic, Timestamp};
 
@@ -89,6 +90,8 @@ pub struct Stats {
     pub hooks_failed: Counter,
     /// Files for which no hook command was run: too many were waiting, or the time was up.
     pub hooks_skipped: Counter,
+    /// What the scribe has done.
+    pub manifest: Arc<manifest::Counters>,
     /// Files that keep their hidden name, and files that somebody removed while they were written.
     pub files_lost: Counter,
     /// Files of earlier runs that were made whole and published.
@@ -130,6 +133,7 @@ impl Stats {
             hooks_run: Counter::new(),
             hooks_failed: Counter::new(),
             hooks_skipped: Counter::new(),
+            manifest: Arc::default(),
             files_lost: Counter::new(),
             files_recovered: Counter::new(),
             files_aside: Counter::new(),

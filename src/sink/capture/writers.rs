@@ -14,11 +14,13 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use crate::sink::capture::closed::Files;
 use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
-use crate::sink::capture::desk::{Desk, Means};
+use crate::sink::capture::desk::Desk;
 use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
 use crate::sink::capture::keeper::{Keeper, Keeping};
+use crate::sink::capture::plan::Means;
 use crate::sink::capture::probe::probe;
+use crate::sink::capture::probe::{Output, probe};
 use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
 use crate::sink::capture::runner::Runner;
@@ -235,7 +237,7 @@ impl Starting<'_> {
             ordered,
             flush_interval: self.config.flush_interval.duration(),
             files: files.max(1),
-            output: (number == 0).then(|| self.setup.output.clone()),
+            output: (number == 0).then(|| Output::new(self.setup.output.clone())),
         }
     }
 

@@ -14,6 +14,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::capfile::{Format, Reader};
+use crate::spool::Name;
+use crate::spool::lock;
 use crate::spool::manifest::past::Names;
 use crate::spool::manifest::{FILE, FileId, Listed, digest_while};
 use crate::time::Timestamp;
@@ -68,36 +70,11 @@ fn add_session(output: &Path, session: &str, all: &mut Vec<CaptureFile>) {
 }
 
 fn is_other_output(folder: &Path) -> bool {
-    folder.join(FILE).exists() || folder.join(".mirrortap.lock").exists()
+    folder.join(FILE).exists() || lock::is_output(folder)
 }
 
-/// `{stem}-{start}-{number}.{extension}`, not hidden.
-pub(super) fn is_ours(name: &str) -> bool {
-    let plain = name
-        .strip_suffix(".gz")
-        .or(name.strip_suffix(".zst"))
-        .unwrap_or(name);
-    let stem = plain
-        .strip_suffix(".pcap")
-        .or(plain.strip_suffix(".pcapng"));
-    let Some((rest, number)) = stem.and_then(|s| s.rsplit_once('-')) else {
-        return false;
-    };
-    let Some((session, start)) = rest.rsplit_once('-') else {
-        return false;
-    };
-    let like = |text: &str, pattern: &str| {
-        text.len() == pattern.len()
-            && text.bytes().zip(pattern.bytes()).all(|(c, p)| match p {
-                b'0' => c.is_ascii_digit(),
-                p => c == p,
-            })
-    };
-    let numbered = number.len() >= 6 && number.bytes().all(|c| c.is_ascii_digit());
-    numbered
-        && like(start, "00000000T000000.000000Z")
-        && !session.is_empty()
-        && !session.starts_with('.')
+fn is_ours(name: &str) -> bool {
+    Name::of_published(Path::new(name)).is_some()
 }
 
 /// A file without a line, with what its line says.

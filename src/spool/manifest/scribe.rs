@@ -40,6 +40,8 @@ pub struct Setup {
     pub output: PathBuf,
     /// Key and name of the run.
     pub prepared: Prepared,
+    /// What is counted.
+    pub counters: Arc<Counters>,
     /// Names of the configured sessions.
     pub sessions: Vec<String>,
     /// What the kernel has lost so far, by place.
@@ -69,7 +71,9 @@ pub struct Scribe {
     letters: Receiver<Letter>,
     expected: Arc<Expected>,
     search: Search,
-    /// Names that this run has told of, as long as the search goes on.
+    /// Files that were found and are expected to get another line.
+    found: Vec<Found>,
+    /// Names that this run has told of, as long as files may be found.
     told: Names,
     spans: Spans,
     waiting: VecDeque<Letter>,
@@ -93,7 +97,7 @@ impl fmt::Debug for Outside {
 impl Scribe {
     /// The scribe, and the way to it.
     pub fn new(setup: Setup) -> (Self, Teller) {
-        let (teller, letters, expected) = Teller::new();
+        let (teller, letters, expected) = Teller::new(setup.counters);
         let run = Run {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             key: setup.prepared.fingerprint(),
@@ -112,6 +116,7 @@ impl Scribe {
             letters,
             expected,
             search: Search::none(),
+            found: Vec::new(),
             told: Names::default(),
             spans: Spans::default(),
             waiting: VecDeque::from([Letter::to_nobody(Entry::Run(Box::new(run)))]),
@@ -125,6 +130,7 @@ impl Scribe {
     /// Works until the end of the run was told, or nobody can tell any more.
     pub fn run(mut self) {
         loop {
+            self.list_found();
             self.write_waiting();
             let found = self.search.found().unwrap_or_else(never);
             select! {
@@ -137,8 +143,8 @@ impl Scribe {
                     Err(_) => break,
                 },
                 recv(found) -> found => match found {
-                    Ok(found) => self.list(found),
-                    Err(_) => self.search_is_over(),
+                    Ok(found) => self.found.push(found),
+                    Err(_) => self.search = Search::none(),
                 },
                 default(self.nap()) => {}
             }
@@ -203,7 +209,7 @@ impl Scribe {
             Entry::Stopped(stopped) => {
                 stopped.kernel_unfiled = self.spans.kernel(stopped.kernel_dropped.clone());
                 stopped.unfiled = self.spans.rest(std::mem::take(&mut stopped.unfiled));
-                let known = !self.search.goes_on();
+                let known = !self.may_find();
                 stopped.unlisted = known.then(|| self.counters.unlisted.value());
             }
             _ => {}
@@ -236,8 +242,9 @@ impl Scribe {
             (self.outside.notice)(None);
         }
         self.counters.lines.add(count as u64);
+        let may_find = self.may_find();
         for mut letter in self.waiting.drain(..count) {
-            if let (true, Some(name)) = (self.search.goes_on(), name_of(&letter.entry)) {
+            if let (true, Some(name)) = (may_find, name_of(&letter.entry)) {
                 self.told.add(name);
             }
             if let Some(file) = letter.file {
@@ -325,21 +332,27 @@ impl Scribe {
         }
     }
 
-    fn list(&mut self, found: Found) {
-        let name = &found.listed.name;
-        if self.told.has(name) || self.expected.has(found.file) {
-            return;
-        }
-        tracing::warn!(
-            name,
-            "a capture file was not in the manifest, as after a crash; it is now, as found"
-        );
-        self.accept(Letter::to_nobody(Entry::Found(Box::new(found.listed))));
+    fn may_find(&self) -> bool {
+        self.search.goes_on() || !self.found.is_empty()
     }
 
-    fn search_is_over(&mut self) {
-        self.search = Search::none();
-        self.told = Names::default();
+    /// Lists what was found, as soon as it is sure that nobody else will.
+    fn list_found(&mut self) {
+        for found in std::mem::take(&mut self.found) {
+            let name = &found.listed.name;
+            if self.expected.has(found.file) {
+                self.found.push(found);
+            } else if !self.told.has(name) {
+                tracing::warn!(
+                    name,
+                    "a capture file was not in the manifest, as after a crash; it is now, as found"
+                );
+                self.accept(Letter::to_nobody(Entry::Found(Box::new(found.listed))));
+            }
+        }
+        if !self.may_find() {
+            self.told = Names::default();
+        }
     }
 
     /// Last attempts; then what waits will not be written.

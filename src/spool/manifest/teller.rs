@@ -146,10 +146,11 @@ impl Teller {
     }
 
     /// A teller and the other end.
-    pub(super) fn new() -> (Self, Receiver<Letter>, Arc<Expected>) {
+    pub(super) fn new(counters: Arc<Counters>) -> (Self, Receiver<Letter>, Arc<Expected>) {
         let (sender, letters) = bounded(WAITING);
         let teller = Self {
             sender: Some(sender),
+            counters,
             ..Self::off()
         };
         let expected = Arc::clone(&teller.expected);
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn telling_never_waits_and_what_is_too_much_is_refused() {
-        let (teller, letters, _) = Teller::new();
+        let (teller, letters, _) = Teller::new(Arc::default());
         let receipts: Vec<_> = (0..=WAITING).map(|_| teller.tell(entry())).collect();
         let (last, first) = receipts.split_last().unwrap();
         assert_eq!(last.wait(Duration::ZERO), Some(Outcome::Refused));

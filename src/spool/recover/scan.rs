@@ -5,14 +5,15 @@
 
 use std::fs::File;
 
-use crate::capfile::{self, Described, MAX_FRAME, Reader};
+use crate::capfile::{self, Described, Reader};
 use crate::spool::recover::units::{self, Ending, Place, Trail};
 use crate::spool::recover::{Error, Stop};
 use crate::spool::{Format, Name};
 use crate::time::Timestamp;
 
-/// A tail of more bytes than this is more than a record, or a compressed unit, that was being written.
-const LONGEST_RECORD: u64 = MAX_FRAME as u64 + 64;
+/// A tail of more bytes than this is more than a record, or a compressed unit, that was being written: a frame comes in a
+/// datagram, which has 65,535 bytes at most.
+const LONGEST_RECORD: u64 = 65_535 + 64;
 const LONGEST_UNIT: u64 = 4 << 20;
 
 /// How often, in records, somebody may say that it is enough.
