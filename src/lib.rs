@@ -35,6 +35,7 @@ pub mod spool;
 
 // rank 3: joining two concerns
 pub mod dispatch;
+pub mod flowlog;
 pub mod session;
 pub mod sink;
 

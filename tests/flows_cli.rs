@@ -14,6 +14,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use mirrortap::capfile::Reader;
+use mirrortap::filter::Direction;
+use mirrortap::flow::{Closed, Seen, Table};
+use mirrortap::flowlog::{Config, Interface, Log};
+use mirrortap::headers;
+use mirrortap::record::Field;
+use mirrortap::time::Timestamp;
 use serde_json::{Value, json};
 
 /// The documented examples of version 2.
@@ -70,6 +77,15 @@ fn a_folder_of_packed_files_is_summed() {
     fs::write(folder.path().join("c.log"), format!("{V2}{V2}")).unwrap();
     fs::write(folder.path().join("d.log.parquet"), "PAR1").unwrap();
     fs::write(folder.path().join("README.md"), "no flow log").unwrap();
+    fs::create_dir(folder.path().join("folder.log")).unwrap();
+    let pipe = folder.path().join("pipe.log");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
     let path = folder.path().to_str().unwrap();
     let out = flows(&["--json", path]);
     assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
@@ -280,10 +296,60 @@ fn comparing_says_which_flows_the_second_set_lacks() {
     assert_eq!(report["top"][0]["srcport"], 2);
     let shown = text(&flows(&["--compare", &path("theirs"), &path("ours")]).stdout);
     assert!(
-        shown.contains("1 stretches: 2 packets, 200 bytes lacking in ours"),
+        shown.contains("1 stretch: 2 packets, 200 bytes lacking in ours"),
         "{shown}"
     );
     let same = flows(&["--compare", &path("ours"), &path("ours")]);
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+}
+
+/// Packets into the table, records into files, files into sums: nothing is lost on the way, and `gzip` and `zcat` agree.
+#[test]
+fn every_packet_of_a_capture_is_in_the_sums_of_its_flow_logs() {
+    let Some(corpus) = common::corpus() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        log_format: "${version} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} ${protocol} ${packets} ${bytes} ${start} ${end} ${tcp-flags} ${action} ${log-status}"
+            .parse()
+            .unwrap(),
+        // small enough for flows to be closed early all the time
+        max_flows: 20,
+        ..Config::default()
+    };
+    let (mut table, mut interface) = (Table::new(config.limits()), Interface::default());
+    interface.know(Field::InterfaceId, "eni-1");
+    let mut log = Log::new(&config, folder.path(), Timestamp::from_nanos(1));
+    let capture = corpus.join("protocols/mercury-top_100_fingerprints.pcap");
+    let mut reader = Reader::open(&capture).unwrap();
+    let (mut packets, mut bytes, mut failed) = (0, 0, 0);
+    let mut out = |closed: &Closed| failed += u32::from(log.record(&interface, closed).is_err());
+    while let Some(record) = reader.next().unwrap() {
+        let headers = headers::walk(record.data);
+        let seen = Seen::of(0, Direction::Unknown, &headers, record.data, record.time);
+        if let Some(seen) = seen {
+            (packets, bytes) = (packets + 1, bytes + u64::from(seen.bytes));
+            table.expire(record.time, &mut out);
+            table.add(&seen, &mut out);
+        }
+    }
+    table.close(&mut out);
+    log.finish().unwrap();
+    assert_eq!((failed, log.counts().lost), (0, 0));
+    assert!(packets > 100 && table.counts().early > 0, "{packets}");
+    for file in log.take_published() {
+        let test = common::tool("gzip").arg("-t").arg(&file).output().unwrap();
+        assert!(test.status.success(), "{test:?}");
+    }
+    let path = folder.path().to_str().unwrap();
+    let report = object(&flows(&["--json", path]));
+    assert_eq!(
+        (&report["packets"], &report["bytes"]),
+        (&json!(packets), &json!(bytes))
+    );
+    assert_eq!(report["records"], log.counts().records);
+    let same = flows(&["--compare", path, path]);
     assert_eq!(same.status.code(), Some(0), "{same:?}");
 }
 

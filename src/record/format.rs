@@ -7,7 +7,8 @@ use crate::record::fields::hint;
 use crate::record::{Field, Scope, Status, Value};
 
 /// The fields of a flow log's records, at least one, none twice. Written as `${version} ${account-id} …`.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Format {
     fields: Vec<Field>,
 }
@@ -123,6 +124,20 @@ pub enum FormatError {
         /// Where there is one too many or too few.
         column: usize,
     },
+}
+
+impl From<Format> for String {
+    fn from(format: Format) -> Self {
+        format.to_string()
+    }
+}
+
+impl TryFrom<String> for Format {
+    type Error = FormatError;
+
+    fn try_from(text: String) -> Result<Self, FormatError> {
+        text.parse()
+    }
 }
 
 impl FromStr for Format {

@@ -33,7 +33,7 @@ fn refused(spoil: impl FnOnce(&Scene)) {
 
 #[test]
 fn a_configuration_of_binary_junk_is_refused() {
-    let junk: Vec<u8> = (0..5_000_u32).map(|n| (n * n >> 3) as u8).collect();
+    let junk: Vec<u8> = (0..5_000_u32).map(|n| ((n * n) >> 3) as u8).collect();
     refused(|scene| fs::write(scene.file(), junk).unwrap());
 }
 

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::QUICK;
 use crate::common;
 use crate::disk_support::{World, deliver, leave, number, wait_sick, wait_until, wait_well};
+use crate::{QUICK, beyond};
 
 /// Has an ext4 file system refuse everything with EIO from now on, as after a disk that is gone (EXT4_IOC_SHUTDOWN).
 fn shut_down(world: &World) {
@@ -45,7 +45,7 @@ fn a_file_with_an_io_error_is_given_up_and_the_next_one_works_on_a_disk_that_is_
     let Some(world) = World::image(32, "mkfs.ext4 -q", "") else {
         return;
     };
-    let sensor = world.sensor(QUICK);
+    let sensor = world.sensor(&beyond(world.folder.path()));
     deliver(&sensor, "1", 200);
     shut_down(&world);
     deliver(&sensor, "1", 300);
@@ -103,7 +103,7 @@ fn a_file_system_that_is_unmounted_under_the_sensor_does_not_stop_it() {
     let Some(world) = World::small("16m") else {
         return;
     };
-    let sensor = world.sensor(QUICK);
+    let sensor = world.sensor(&beyond(world.folder.path()));
     deliver(&sensor, "1", 300);
     world.sh("umount -l out");
     wait_until("files in the folder below", || {

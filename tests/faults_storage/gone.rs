@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::QUICK;
 use crate::common::{self, Ledger, Sensor};
+use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
+use crate::{QUICK, beyond};
 use crate::disk_support::{
     World, check, deliver, holding, number, send, wait_sick, wait_until, wait_well,
 };
@@ -12,6 +13,7 @@ use crate::disk_support::{
 fn plain() -> (tempfile::TempDir, PathBuf, Sensor) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
+    let config = format!("[control]\nsocket = 'off'\n{}", beyond(folder.path()));
     let config = format!(
         "[control]\nsocket = 'off'\n{QUICK}\n{}",
         holding(folder.path())
@@ -34,6 +36,12 @@ fn goes_on(sensor: Sensor, out: &Path) -> Ledger {
     assert!(!there.is_empty());
     there.iter().for_each(|f| drop(common::packets(f)));
     ledger
+}
+
+fn failed(sensor: &Sensor) -> u64 {
+    sensor.status()["ledger"]["dropped"]["write_failed"]
+        .as_u64()
+        .unwrap_or(0)
 }
 
 /// The file that is being written.
@@ -83,7 +91,7 @@ fn a_session_folder_replaced_by_a_file_is_told_and_works_again_when_the_file_is_
     fs::write(out.join("vni-1"), "in the way").unwrap();
     wait_until("a failed write", || {
         deliver(&sensor, "1", 20);
-        number(&sensor, &["ledger", "dropped", "write_failed"]) > 0
+        failed(&sensor) > 0
     });
     wait_sick(&sensor, "vni-1");
     fs::remove_file(out.join("vni-1")).unwrap();
@@ -104,6 +112,29 @@ fn an_output_folder_replaced_by_a_file_is_told_and_works_again_when_the_file_is_
     fs::remove_file(&out).unwrap();
     wait_well(&sensor);
     goes_on(sensor, &out);
+}
+
+#[test]
+fn an_output_folder_that_the_sandbox_does_not_know_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let config = format!("[control]\nsocket = 'off'\n{QUICK}");
+    let mut sensor = Sensor::start(folder.path(), &config, &[]);
+    let caged = !sensor.log().iter().any(|l| l.contains("Landlock"));
+    deliver(&sensor, "1", 100);
+    fs::rename(&out, folder.path().join("old")).unwrap();
+    fs::create_dir(&out).unwrap();
+    if caged {
+        wait_sick(&sensor, "restart the sensor");
+        wait_until("a failed write", || {
+            deliver(&sensor, "1", 300);
+            failed(&sensor) > 0
+        });
+    } else {
+        println!("no Landlock here: the new folder is written to");
+    }
+    let ledger = sensor.stop();
+    assert!(ledger.number("received") >= 100);
 }
 
 #[test]
@@ -137,6 +168,8 @@ fn a_session_folder_that_is_a_link_is_written_to_and_never_cleared() {
     fs::create_dir(&out).unwrap();
     std::os::unix::fs::symlink(far.path(), out.join("vni-1")).unwrap();
     let config = format!(
+        "[control]\nsocket = 'off'\n{}\n[retention]\nmax_size = '256KiB'",
+        beyond(far.path())
         "[control]\nsocket = 'off'\n{QUICK}\n[retention]\nmax_size = '256KiB'\n{}",
         holding(far.path())
     );

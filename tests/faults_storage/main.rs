@@ -22,3 +22,8 @@ mod limits;
 
 /// Small files, written soon.
 const QUICK: &str = "[capture]\nrotate_size = '256KiB'\n[writer]\nflush_interval = '50ms'\n";
+
+/// The same where the output itself may be replaced, or a link leads out of it.
+fn beyond(folder: &std::path::Path) -> String {
+    format!("[sandbox]\nwrite = ['{}']\n{QUICK}", folder.display())
+}

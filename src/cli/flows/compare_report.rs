@@ -112,6 +112,7 @@ impl Report {
             "of these" => "of flows of which ours have nothing",
             _ => "more in ours",
         };
+        let es = if tally.count == 1 { "" } else { "es" };
         let Tally {
             count,
             packets,
@@ -119,7 +120,7 @@ impl Report {
         } = tally;
         writeln!(
             out,
-            "{name:<11} {count} stretches: {packets} packets, {bytes} bytes {what}"
+            "{name:<11} {count} stretch{es}: {packets} packets, {bytes} bytes {what}"
         )
     }
 }

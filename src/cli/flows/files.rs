@@ -56,12 +56,18 @@ impl Found {
                     folders.push(entry.path());
                 } else if name.ends_with(".parquet") {
                     self.parquet += 1;
-                } else if ENDINGS.iter().any(|ending| name.ends_with(ending)) {
+                } else if is_flow_log(&entry.path(), &name) {
                     self.files.push(entry.path());
                 }
             }
         }
     }
+}
+
+/// Pipes and devices are not read unless they are named: they may never end.
+fn is_flow_log(path: &Path, name: &str) -> bool {
+    let named = ENDINGS.iter().any(|ending| name.ends_with(ending));
+    named && fs::metadata(path).is_ok_and(|m| m.is_file())
 }
 
 /// Opens a file, or standard input for `-`; the first bytes tell what it is packed in.

@@ -66,10 +66,10 @@ pub(super) struct Args {
 const HELP: &str = "\
 Lines that stand for no flow (NODATA, SKIPDATA) are counted and in no sum.
 
---compare takes AWS's records first and ours second. Intervals of the two are not aligned, so all records of a flow
-that touch, give or take --slack, are one stretch, and the sums of stretches are compared. REJECT is left
-out: what was refused is not mirrored. So is what lies outside the time that both sets cover; stretches that
-reach over its edge are shown and not judged.
+--compare takes AWS's records first and ours second. Intervals of the two are not aligned, so all
+records of a flow that touch, give or take --slack, are one stretch, and the sums of stretches are
+compared. REJECT is left out: what was refused is not mirrored. So is what lies outside the time
+that both sets cover; differing stretches that reach over its edge are counted and not judged.
 
 Examples:
   mirrortap flows 123456789012_vpcflowlogs_us-east-1_fl-1234abcd_20180620T1620Z_fe123456.log.gz
@@ -78,8 +78,8 @@ Examples:
   mirrortap flows --records --json flows/ | jq 'select(.bytes > 1000000)'
   mirrortap flows --compare --where interface-id=eni-0123456789abcdef0 AWSLogs/ flows/
 
-Exit codes: 0 all read (--compare: the second set lacks nothing), 1 the second set lacks packets or bytes, 65 damaged
-lines, 66 no such file.";
+Exit codes: 0 all read (--compare: the second set lacks nothing), 1 the second set lacks something,
+65 damaged lines or files, 66 no such file.";
 
 /// What records are summed by, unless it is told.
 const BY: [Field; 3] = [Field::SrcAddr, Field::DstAddr, Field::Protocol];

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::packet::Tally;
 use crate::sink::capture::closed::Closed;
+use crate::sink::capture::probe::probe_to_the_disk;
 use crate::sink::capture::scribe::Announcer;
 use crate::sink::capture::stats::{Place, Stats};
 use crate::spool::manifest::FileId;
@@ -43,6 +45,8 @@ pub(super) struct Closer {
     stats: Arc<Stats>,
     announcer: Announcer,
     retries: VecDeque<Job>,
+    /// Where a file was given up that the disk did not take; looked at until it takes something again.
+    failing: Option<PathBuf>,
 }
 
 impl Closer {
@@ -53,6 +57,7 @@ impl Closer {
             stats: Arc::clone(&announcer.stats),
             announcer,
             retries: VecDeque::new(),
+            failing: None,
         }
     }
 
@@ -68,6 +73,7 @@ impl Closer {
             let now = time::monotonic();
             if now >= next {
                 self.retry();
+                self.look_again();
                 next = now.plus(RETRY_EVERY);
             }
         }
@@ -93,6 +99,16 @@ impl Closer {
             if let Some(job) = self.retries.pop_front() {
                 self.publish(job);
             }
+        }
+    }
+
+    /// Whether the disk works again, where nothing waits that would show it.
+    fn look_again(&mut self) {
+        let directory = self.failing.take_if(|_| self.retries.is_empty());
+        let Some(directory) = directory else { return };
+        match probe_to_the_disk(&directory, self.number) {
+            Ok(()) => self.stats.well(Place::Closer(self.number)),
+            Err(_) => self.failing = Some(directory),
         }
     }
 
@@ -123,6 +139,7 @@ impl Closer {
         self.stats
             .trouble(Place::Closer(self.number), error.to_string());
         if is_final(error) || self.retries.len() >= MOST_RETRIES {
+            self.failing = job.sealed.partial().parent().map(Path::to_owned);
             return self.give_up(&job, &error.to_string());
         }
         self.retries.push_back(job);

@@ -10,11 +10,12 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{SendTimeoutError, Sender};
+use crossbeam_channel::Sender;
 
 use crate::packet::DropReason;
 use crate::sink::capture::closed::Cause;
 use crate::sink::capture::closer::Job;
+use crate::sink::capture::handover::Handover;
 use crate::sink::capture::peers::Peers;
 use crate::sink::capture::plan::{Means, Outcome, Plan};
 use crate::sink::capture::queue::{Heap, Stretch};
@@ -28,9 +29,6 @@ use crate::time;
 /// After a file could not be opened, the next attempt is made so much later.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How often a writer that waits for a closer shows that it is alive.
-const WAIT: Duration = Duration::from_millis(250);
-
 /// Bytes that are worth a write into the page cache: what waits for more is memory.
 const BUFFERED_WRITE: usize = 256 << 10;
 
@@ -40,7 +38,7 @@ pub(super) struct Desk {
     pub(super) number: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) stats: Arc<Stats>,
-    closers: Vec<Sender<Job>>,
+    handover: Handover,
     /// Whether a record of lower order than the last is worth telling.
     ordered: bool,
     means: Means,
@@ -64,9 +62,9 @@ impl Desk {
     ) -> Self {
         Self {
             number,
+            handover: Handover::new(closers, Arc::clone(&stats)),
             shared,
             stats,
-            closers,
             ordered,
             staging: Staging::new(means.encoders),
             means,
@@ -462,7 +460,8 @@ impl Desk {
             current.partial.discard();
             return;
         }
-        self.write_statistics(series, &mut current);
+        let bytes = current.statistics(&mut self.peers, &series.target.settings);
+        current.append_statistics(&bytes, &mut self.staging);
         series.let_go(&current, &self.stats.weights);
         let closed = current.describe(&series.target, series.worker, cause);
         let job = Job {
@@ -471,50 +470,6 @@ impl Desk {
             ledger: series.target.ledger.read(),
             file: None,
         };
-        self.hand_over(series.target.id, job);
-    }
-
-    /// A file without statistics is still whole, so a failure here is no more than a pity.
-    fn write_statistics(&mut self, series: &Series, current: &mut Current) {
-        let bytes = current.statistics(&mut self.peers, &series.target.settings);
-        if bytes.is_empty() {
-            return;
-        }
-        let woken = current.partial.wake().is_ok();
-        let mut parts = [IoSlice::new(&bytes)];
-        if !woken
-            || current
-                .partial
-                .append(&mut parts, &mut self.staging)
-                .is_err()
-        {
-            current.partial.keep(0);
-            tracing::warn!(
-                path = %current.partial.path().display(),
-                "the interface statistics of a capture file could not be written"
-            );
-        }
-    }
-
-    /// Files of one target go to the same closer, and so stay in order. When very many files wait
-    /// for their sync, the writer waits too: memory is bounded, and what comes meanwhile is counted.
-    fn hand_over(&self, target: u32, job: Job) {
-        let Some(closer) = self
-            .closers
-            .get(target as usize % self.closers.len().max(1))
-        else {
-            return;
-        };
-        let mut job = job;
-        loop {
-            match closer.send_timeout(job, WAIT) {
-                Ok(()) => return,
-                Err(SendTimeoutError::Timeout(back)) => job = back,
-                Err(SendTimeoutError::Disconnected(back)) => {
-                    return self.stats.lose_file(back.sealed.partial().to_owned());
-                }
-            }
-            self.stats.beat(self.number, time::monotonic());
-        }
+        self.handover.give(series.target.id, job, self.number);
     }
 }

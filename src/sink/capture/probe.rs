@@ -1,15 +1,54 @@
 //! Whether a folder can be written to, found out by writing.
 //!
-//! Takes: a folder. Gives: yes, or what the system said. Holds: leaves nothing behind.
+//! Takes: a folder. Gives: yes, or what the system said; of the output also whether it is still the one it was. Holds: leaves
+//! nothing behind.
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use crate::spool::Error;
 
 /// As much as a full disk would refuse and a working one takes at once.
 static SAMPLE: [u8; 65_536] = [0; 65_536];
+
+/// The output folder, and which one it was at the start.
+#[derive(Clone, Debug)]
+pub(super) struct Output {
+    pub(super) path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Output {
+    /// As it is now.
+    pub(super) fn new(path: PathBuf) -> Self {
+        let identity = identity(&path);
+        Self { path, identity }
+    }
+
+    /// Whether it can be written to.
+    ///
+    /// # Errors
+    /// What the system said, and what to do.
+    pub(super) fn probe(&self, writer: usize) -> Result<(), String> {
+        probe(&self.path, writer).map_err(|error| {
+            let denied = error.source_error().kind() == ErrorKind::PermissionDenied;
+            let same = identity(&self.path) == self.identity;
+            match denied && !same {
+                true => format!(
+                    "{error}. The output folder is not the one that it was at the start, and the sandbox knows no other: \
+                     restart the sensor, and give it the folder above in [sandbox] write where this may happen again"
+                ),
+                false => error.to_string(),
+            }
+        })
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|facts| (facts.dev(), facts.ino()))
+}
 
 /// Makes the folder where it is missing, and writes and removes a file in it.
 ///

@@ -4,6 +4,7 @@
 //! the file being written) and [`Current`] (that file). Holds: a file knows when it may not take a record
 //! any more: it never grows past its limit, trailer included, unless a single record is larger than that.
 
+use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::sink::capture::plan::Plan;
 use crate::sink::capture::queue::{Queue, Stretch};
 use crate::sink::capture::run::Run;
 use crate::sink::capture::weights::Weights;
-use crate::spool::{Name, Partial, Settings, Target};
+use crate::spool::{Name, Partial, Settings, Staging, Target};
 use crate::time::{Monotonic, Timestamp};
 
 /// The file being written.
@@ -115,6 +116,22 @@ impl Current {
             }
         }
         out
+    }
+
+    /// Ends it with them. A file without statistics is still whole, so a failure here is no more than a pity.
+    pub(super) fn append_statistics(&mut self, bytes: &[u8], staging: &mut Staging) {
+        if bytes.is_empty() {
+            return;
+        }
+        let partial = &mut self.partial;
+        let mut parts = [IoSlice::new(bytes)];
+        if partial.wake().is_err() || partial.append(&mut parts, staging).is_err() {
+            partial.keep(0);
+            tracing::warn!(
+                path = %partial.path().display(),
+                "the interface statistics of a capture file could not be written"
+            );
+        }
     }
 
     /// What is told of it, its path being filled in by whoever publishes it.

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use crate::sink::capture::agenda::Agenda;
 use crate::sink::capture::closed::Cause;
 use crate::sink::capture::desk::Desk;
-use crate::sink::capture::probe::probe;
+use crate::sink::capture::probe::{Output, probe};
 use crate::sink::capture::run::{Bundle, Run};
 use crate::sink::capture::series::Series;
 use crate::sink::capture::stats::Place;
@@ -53,7 +53,7 @@ pub(super) struct Manner {
     /// Descriptors that this writer may hold.
     pub(super) files: usize,
     /// The folder to probe.
-    pub(super) output: Option<std::path::PathBuf>,
+    pub(super) output: Option<Output>,
 }
 
 /// A writer thread's own.
@@ -362,9 +362,9 @@ impl Writer {
         }
         self.probe_at = now.plus(PROBE_EVERY);
         if let Some(output) = &self.manner.output {
-            match probe(output, self.desk.number) {
+            match output.probe(self.desk.number) {
                 Ok(()) => self.desk.stats.well(Place::Probe),
-                Err(error) => self.desk.stats.trouble(Place::Probe, error.to_string()),
+                Err(reason) => self.desk.stats.trouble(Place::Probe, reason),
             }
         }
         self.probe_failing();

@@ -4,7 +4,6 @@
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
 //! hook, scribe, and none is waited for past the deadline.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,7 +11,6 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::logging::said;
 use crate::sink::capture::closed::Files;
 use crate::sink::capture::closer::{Closer, Job};
 use crate::sink::capture::config::{Config, Ordering};
@@ -22,12 +20,14 @@ use crate::sink::capture::intake::Capture;
 use crate::sink::capture::keeper::{Keeper, Keeping};
 use crate::sink::capture::plan::Means;
 use crate::sink::capture::probe::probe;
+use crate::sink::capture::probe::{Output, probe};
 use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
 use crate::sink::capture::runner::Runner;
 use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
-use crate::sink::capture::stats::{Place, Stats};
+use crate::sink::capture::stats::Stats;
+use crate::sink::capture::watched::watched;
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool::lock::{self, OutputLock};
 use crate::spool::manifest::{Entry, Stopped, Teller};
@@ -237,7 +237,7 @@ impl Starting<'_> {
             ordered,
             flush_interval: self.config.flush_interval.duration(),
             files: files.max(1),
-            output: (number == 0).then(|| self.setup.output.clone()),
+            output: (number == 0).then(|| Output::new(self.setup.output.clone())),
         }
     }
 
@@ -325,22 +325,6 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle
         .name(name)
         .spawn(run)
         .map_err(Error::Spawn)
-}
-
-/// Does what writer number `number` does. If it panics, that is told at once and stays a trouble, what comes for it counts as lost with
-/// its thread, and the panic goes on.
-fn watched(number: usize, shared: &Shared, stats: &Stats, run: impl FnOnce()) {
-    let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else {
-        return;
-    };
-    shared.lose_writer();
-    let reason = format!(
-        "writer {number} has stopped: it panicked: {}; restart the sensor, and please report this",
-        said(&*panic)
-    );
-    tracing::error!("{reason}");
-    stats.trouble(Place::Writer(number), reason);
-    resume_unwind(panic);
 }
 
 /// `wanted`, or what the process' limit on open files leaves for it.

@@ -52,6 +52,8 @@ const WAIT: Duration = Duration::from_millis(20);
 const LOOK_EVERY: u32 = 64;
 /// How much longer than it should the kernel may take to hand over the last block.
 const LAST_BLOCK: Duration = Duration::from_millis(10);
+/// The same where its statistics tell of more frames than have been found.
+const LATE_BLOCK: Duration = Duration::from_secs(1);
 
 /// One ring of an interface.
 #[derive(Debug)]
@@ -70,6 +72,9 @@ pub struct Packet {
     retire: Duration,
     watermark: Watermark,
     blocks: u32,
+    /// Frames that the kernel says it put into the ring, and those that were found in it.
+    told: u64,
+    found: u64,
     /// When the stop was asked for.
     stopping: Option<Monotonic>,
     /// What keeps the kernel's stack away from our packets, for all rings together.
@@ -95,6 +100,7 @@ impl Packet {
         let (mut stray_times, mut tagged) = (0, 0);
         self.is_down = false;
         for frame in Frames::of(block) {
+            self.found += 1;
             let order = self.watermark.see(frame.time, frame.is_card_time);
             stray_times += u64::from(frame.is_card_time != (self.facts.clock == Clock::Hardware));
             tagged += u64::from(frame.had_tag);
@@ -177,6 +183,7 @@ impl Packet {
     fn look(&mut self) {
         if let Ok(counted) = self.ring.statistics() {
             self.facts.lose(place::RING, u64::from(counted.drops));
+            self.told += u64::from(counted.packets.saturating_sub(counted.drops));
         }
         let waiting = self.ring.waiting() << BLOCK_SHIFT;
         self.facts.queued.set(waiting as u64);
@@ -199,12 +206,14 @@ impl Packet {
         (batch.refused.received > 0).then_some(Received::Some)
     }
 
-    /// After a stop: whether the last block has had its time to be handed over.
+    /// After a stop: whether the last block has had its time to be handed over. On a busy machine that may take longer, and the kernel
+    /// says whether there is one.
     fn is_drained(&self) -> bool {
         let now = time::monotonic();
-        let since = |at| now.since(at);
+        let has_had = |at, time| now.since(at) > time;
+        let (usual, longest) = (self.retire * 2 + LAST_BLOCK, self.retire * 2 + LATE_BLOCK);
         self.stopping
-            .is_some_and(|at| since(at) > self.retire * 2 + LAST_BLOCK)
+            .is_some_and(|at| has_had(at, longest) || has_had(at, usual) && self.found >= self.told)
     }
 
     /// Waits for a block. A ring whose interface went down goes on when it comes back; one whose interface was removed does

@@ -234,6 +234,8 @@ impl Opening<'_> {
             // a kernel that counts in ticks may be late by one
             watermark: Watermark::new(clock, retire * 2, card),
             blocks: 0,
+            told: 0,
+            found: 0,
             stopping: None,
             _guard: Arc::clone(guard),
         }
