@@ -19,7 +19,6 @@ use crate::sink::capture::hook::{Hook, HookQueue};
 use crate::sink::capture::intake::Capture;
 use crate::sink::capture::keeper::{Keeper, Keeping};
 use crate::sink::capture::plan::Means;
-use crate::sink::capture::probe::probe;
 use crate::sink::capture::probe::{Output, probe};
 use crate::sink::capture::rescue::Rescue;
 use crate::sink::capture::run::Bundle;
