@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::{self, Ledger, Sensor};
-use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
-use crate::{QUICK, beyond};
 use crate::disk_support::{
     World, check, deliver, holding, number, send, wait_sick, wait_until, wait_well,
 };
+use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
+use crate::{QUICK, beyond};
 
 fn plain() -> (tempfile::TempDir, PathBuf, Sensor) {
     let folder = tempfile::tempdir().unwrap();
