@@ -4,9 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::{self, Ledger, Sensor};
-use crate::disk_support::{
-    World, check, deliver, holding, number, send, wait_sick, wait_until, wait_well,
-};
 use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
 use crate::{QUICK, beyond};
 
