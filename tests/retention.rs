@@ -69,6 +69,45 @@ fn files_never_take_more_than_max_size_and_the_newest_are_there() {
 }
 
 #[test]
+fn each_deletion_is_in_the_manifest_after_its_file_and_the_manifest_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[capture]\nrotate_size = '64KiB'\n[retention]\nmax_size = '512KiB'\n[writer]\nflush_interval = '50ms'";
+    let out = folder.path().join("out");
+    for _ in 0..2 {
+        let sensor = Sensor::start(folder.path(), config, &[]);
+        for _ in 0..5 {
+            deliver(&sensor, "1", 400);
+        }
+        check(&sensor.stop(), &Path::to_owned);
+    }
+    let text = fs::read_to_string(out.join("manifest.jsonl")).unwrap();
+    let lines = text.lines().map(|l| serde_json::from_str(l).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let mut told = BTreeSet::new();
+    let mut deletions = 0;
+    for line in &lines {
+        let name = line["name"].as_str().unwrap_or_default();
+        match line["kind"].as_str().unwrap() {
+            "published" => assert!(told.insert(name.to_owned()), "{name}"),
+            "deleted" => {
+                assert!(told.remove(name), "{name} was not told before");
+                assert!(
+                    !out.join(name).exists() && line["cause"] == "size",
+                    "{line}"
+                );
+                deletions += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(deletions > 20, "{deletions}");
+    assert_eq!(told.len(), common::files(&out).len(), "the rest is there");
+    let verified = common::mirrortap(&["verify", out.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(verified.status.success(), "{said}");
+}
+
+#[test]
 fn what_earlier_runs_left_counts_and_goes_first() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

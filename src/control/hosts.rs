@@ -38,7 +38,7 @@ fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port))
             if port.bytes().all(|b| b.is_ascii_digit())
-                && !(name.contains(':') && !name.ends_with(']')) =>
+                && (name.ends_with(']') || !name.contains(':')) =>
         {
             name
         }

@@ -42,6 +42,9 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// A thread that has not been seen for so long is taken for stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
+/// Receivers, and workers behind them, get at least so long to end, however short the time is.
+const LEAST: Duration = Duration::from_millis(500);
+
 /// How often a thread that has to end is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
@@ -174,8 +177,9 @@ impl Pipeline {
         let start = time::monotonic();
         self.request_stop();
         // half of the time for what has arrived, and an eighth for what is on its way to the writers
-        let mut stuck = join("receiver", &self.receivers, start.plus(limit / 2));
-        stuck.extend(join("worker", &self.workers, start.plus(limit / 8 * 5)));
+        let (receive, work) = ((limit / 2).max(LEAST), (limit / 8 * 5).max(LEAST * 2));
+        let mut stuck = join("receiver", &self.receivers, start.plus(receive));
+        stuck.extend(join("worker", &self.workers, start.plus(work)));
         let left = limit.saturating_sub(time::monotonic().since(start));
         // apart, so that the lock is not held while the writers end
         let writers = self.writers().take();

@@ -203,7 +203,10 @@ impl Receiver {
             }
             let free = self.pool.iter_mut().position(|b| Arc::get_mut(b).is_some());
             match free {
-                Some(place) => self.send_reserve(place),
+                Some(place) => {
+                    self.reclaim();
+                    self.send_reserve(place);
+                }
                 None => std::thread::sleep(REST),
             }
         }

@@ -190,7 +190,7 @@ impl Calls {
             more.push(Conditional {
                 name: "ioctl",
                 number: libc::SYS_ioctl,
-                any: values(1, &[libc::SIOCGIFNAME as u64]),
+                any: values(1, &[libc::SIOCGIFNAME]),
             });
         }
         if self == Self::Xdp {

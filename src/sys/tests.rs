@@ -17,10 +17,8 @@ type Long = libc::c_long;
 fn in_a_child(attempts: impl FnOnce(&mut File)) -> String {
     let mut ends: [RawFd; 2] = [0; 2];
     // SAFETY: pipe2(2): "pipefd is used to return two file descriptors"; the array is live and has room for two.
-    assert_eq!(
-        unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) },
-        0
-    );
+    let made = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) };
+    assert_eq!(made, 0);
     // SAFETY: both were made just now and belong to nobody else.
     let (mut reader, mut writer) =
         unsafe { (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])) };
@@ -38,7 +36,8 @@ fn in_a_child(attempts: impl FnOnce(&mut File)) -> String {
     reader.read_to_string(&mut said).unwrap();
     let mut status = 0;
     // SAFETY: waitpid(2): stores status information in the int that it points to, which is live.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    let ended = unsafe { libc::waitpid(child, &raw mut status, 0) };
+    assert_eq!(ended, child);
     assert_eq!(status, 0, "the child ended badly, having said: {said}");
     said
 }

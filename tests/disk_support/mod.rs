@@ -35,12 +35,6 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The sandbox holds to a folder that is there at the start. One that is removed, replaced or mounted anew is written to if what holds it
-/// was named.
-pub fn holding(folder: &Path) -> String {
-    format!("[sandbox]\nwrite = ['{}']\n", folder.display())
-}
-
 /// Sends numbered packets of 1,000 bytes to a sensor.
 pub fn send(port: u16, vnis: &str, count: u64) {
     let mut options = Options::new(SocketAddr::from(([127, 0, 0, 1], port)));
@@ -164,8 +158,7 @@ impl World {
         let mut words = words.iter().copied().chain([PROGRAM]);
         let mut command = self.command(words.next().unwrap());
         command.args(words);
-        let config = format!("{config}\n{}", holding(self.folder.path()));
-        Sensor::start_with(command, self.folder.path(), &config, &[])
+        Sensor::start_with(command, self.folder.path(), config, &[])
     }
 
     /// Files with whole packets, each as told; all that was written is in files.

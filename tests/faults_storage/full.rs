@@ -11,9 +11,7 @@ fn fill_and_go_on(world: &World, config: &str, words: &str) -> Ledger {
     fs::write(world.output("ballast"), vec![0; 1 << 20]).unwrap();
     let sensor = world.sensor(config);
     deliver(&sensor, "1", 200);
-    deliver(&sensor, "1", 6_000);
-    let reason = wait_sick(&sensor, words);
-    assert!(reason.contains("free some space"), "{reason}");
+    fill(&sensor, words);
     let before = written(&sensor);
     fs::remove_file(world.output("ballast")).unwrap();
     wait_well(&sensor);
@@ -24,6 +22,18 @@ fn fill_and_go_on(world: &World, config: &str, words: &str) -> Ledger {
     world.check(&ledger);
     common::files(&world.output(""));
     ledger
+}
+
+/// Sends until the disk takes no more, and health says so. It may be good again in between: what is refused may leave room
+/// for less.
+fn fill(sensor: &Sensor, words: &str) {
+    wait_until("bad health", || {
+        deliver(sensor, "1", 1_000);
+        let sick = |(code, reason): (u16, String)| {
+            code == 503 && reason.contains(words) && reason.contains("free some space")
+        };
+        failed(sensor) > 0 && sensor.get("/healthz").is_some_and(sick)
+    });
 }
 
 fn failed(sensor: &Sensor) -> u64 {
@@ -71,6 +81,38 @@ fn a_disk_that_fills_up_past_the_page_cache_leaves_whole_files() {
 }
 
 #[test]
+fn a_disk_that_fills_up_under_compression_leaves_whole_files() {
+    for compression in ["zstd", "gzip"] {
+        // these packets compress well: the bound of a file is before compression
+        let Some(world) = World::small("1500k") else {
+            return;
+        };
+        let config = format!(
+            "[capture]\ncompression = '{compression}'\nrotate_size = '4MiB'\n[writer]\nflush_interval = '50ms'\n"
+        );
+        fs::write(world.output("ballast"), vec![0; 1300 << 10]).unwrap();
+        let sensor = world.sensor(&config);
+        fill(&sensor, "space");
+        fs::remove_file(world.output("ballast")).unwrap();
+        wait_well(&sensor);
+        let before = written(&sensor);
+        deliver(&sensor, "1", 300);
+        assert!(written(&sensor) > before, "there is room again");
+        let ledger = sensor.stop();
+        world.check(&ledger);
+        for file in common::files(&world.output("")) {
+            let tool = if compression == "zstd" {
+                "zstd"
+            } else {
+                "gzip"
+            };
+            let tested = common::tool(tool).arg("-tq").arg(&file).status().unwrap();
+            assert!(tested.success(), "{}", file.display());
+        }
+    }
+}
+
+#[test]
 fn one_large_file_on_a_full_disk_is_cut_at_its_last_whole_record() {
     let Some(world) = World::small("3m") else {
         return;
@@ -86,13 +128,7 @@ fn a_quota_that_is_used_up_is_told_and_writing_resumes_when_it_is_raised() {
     };
     world.sh("btrfs quota enable out && btrfs qgroup limit 3M out");
     let sensor = world.sensor(QUICK);
-    // what is refused only at the sync makes room again: it may take some attempts until no write is taken
-    wait_until("bad health", || {
-        deliver(&sensor, "1", 500);
-        let sick =
-            |(code, reason): (u16, String)| code == 503 && reason.contains("free some space");
-        failed(&sensor) > 0 && sensor.get("/healthz").is_some_and(sick)
-    });
+    fill(&sensor, "free some space");
     world.sh("btrfs qgroup limit none out");
     wait_well(&sensor);
     let before = written(&sensor);
@@ -103,17 +139,6 @@ fn a_quota_that_is_used_up_is_told_and_writing_resumes_when_it_is_raised() {
     // what the quota refused only at the sync keeps its hidden name
     let told = check_each(&ledger, &|path| world.see(path));
     assert!(told > 0 && told <= ledger.number("written"), "{}", ledger.0);
-    // the quota may also have struck at the sync of a file, which then keeps its hidden name for good, with what was counted as written
-    let entries = fs::read_dir(world.output("vni-1")).unwrap();
-    let mut names = entries.map(|entry| entry.unwrap().file_name());
-    match names.any(|name| name.to_string_lossy().ends_with(".partial")) {
-        true => assert!(
-            number_of_packets(&ledger) <= ledger.number("written"),
-            "{}",
-            ledger.0
-        ),
-        false => world.check(&ledger),
-    }
 }
 
 #[test]
@@ -148,10 +173,4 @@ fn a_disk_that_is_full_at_the_start_is_told_with_what_to_do() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(73), "{said}");
     assert!(said.contains("free some space"), "{said}");
-}
-
-/// Packets in the files that were told.
-fn number_of_packets(ledger: &Ledger) -> u64 {
-    let files = ledger.0["files"].as_array().unwrap();
-    files.iter().map(|f| f["packets"].as_u64().unwrap()).sum()
 }

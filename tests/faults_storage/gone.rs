@@ -4,9 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::{self, Ledger, Sensor};
-use crate::disk_support::{
-    World, check, deliver, holding, number, send, wait_sick, wait_until, wait_well,
-};
 use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
 use crate::{QUICK, beyond};
 
@@ -14,10 +11,6 @@ fn plain() -> (tempfile::TempDir, PathBuf, Sensor) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let config = format!("[control]\nsocket = 'off'\n{}", beyond(folder.path()));
-    let config = format!(
-        "[control]\nsocket = 'off'\n{QUICK}\n{}",
-        holding(folder.path())
-    );
     let sensor = Sensor::start(folder.path(), &config, &[]);
     deliver(&sensor, "1", 100);
     (folder, out, sensor)
@@ -170,8 +163,6 @@ fn a_session_folder_that_is_a_link_is_written_to_and_never_cleared() {
     let config = format!(
         "[control]\nsocket = 'off'\n{}\n[retention]\nmax_size = '256KiB'",
         beyond(far.path())
-        "[control]\nsocket = 'off'\n{QUICK}\n[retention]\nmax_size = '256KiB'\n{}",
-        holding(far.path())
     );
     let mut sensor = Sensor::start(folder.path(), &config, &[]);
     deliver(&sensor, "1", 1_000);

@@ -79,7 +79,7 @@ impl Capture {
         }
     }
 
-    /// The open run of a target, with room for a record of `bytes` bytes. One that is opened is for `peer`'s packets.
+    /// The open run of a target, with room for a record of `bytes` bytes of `peer`.
     fn run(
         &mut self,
         target: &Arc<Target>,
@@ -88,14 +88,27 @@ impl Capture {
     ) -> Result<&mut Run, DropReason> {
         let index = target.id as usize;
         let at_hand = self.runs.get(index).and_then(Option::as_ref);
-        if at_hand.is_none_or(|run| !run.buffer.has_room(bytes, 1)) {
+        let is_good = |run: &Run| run.buffer.has_room(bytes, 1) && self.may_share(run, peer);
+        if !at_hand.is_some_and(is_good) {
             self.make_room(target, peer, bytes)?;
         }
         let run = self.runs.get_mut(index).and_then(Option::as_mut);
         run.ok_or(DropReason::BufferFull)
     }
 
-    /// Sees to it that a target has an open run, with room for a record of `bytes` bytes.
+    /// Whether packets of `peer` may be in the buffer of a run. While memory is short, one that a source holds is for that source.
+    fn may_share(&self, run: &Run, peer: &Peer) -> bool {
+        let (holder, pool) = (run.buffer.holder(), &self.shared.pool);
+        let own = match holder {
+            Holder::Session { .. } => return true,
+            _ if !pool.is_tight() => return true,
+            Holder::Source(_) => pool.source(peer.source),
+            Holder::Member { .. } => pool.member(run.target.id, peer.source),
+        };
+        own == holder
+    }
+
+    /// Sees to it that a target has an open run, with room for a record of `bytes` bytes of `peer`.
     fn make_room(
         &mut self,
         target: &Arc<Target>,
@@ -107,66 +120,64 @@ impl Capture {
             self.runs.resize_with(index + 1, || None);
             self.hints.resize(index + 1, 0);
         }
-        let fits = |run: &Run| run.buffer.has_room(bytes, 1);
-        match self.runs.get(index).and_then(Option::as_ref).map(fits) {
-            Some(true) => Ok(()),
-            Some(false) => self.grow(target, bytes),
-            None => self.open(target, peer, bytes),
+        let at_hand = self.runs.get(index).and_then(Option::as_ref);
+        let grows =
+            at_hand.is_some_and(|run| run.buffer.class() < LARGEST && self.may_share(run, peer));
+        match grows && self.grow(target, bytes) {
+            true => Ok(()),
+            false => self.open(target, peer, bytes),
         }
     }
 
-    /// Opens a run of the size that the last one had, or of the smallest that will do.
+    /// Opens a run of the size that the last one had, or of the smallest that will do. One that is open is laid aside.
     fn open(&mut self, target: &Arc<Target>, peer: &Peer, bytes: usize) -> Result<(), DropReason> {
         let index = target.id as usize;
         let least = class_for(bytes, 1).ok_or(DropReason::BufferFull)?;
         let hint = self.hints.get(index).copied().unwrap_or(0).max(least);
+        let place = self.runs.get_mut(index).ok_or(DropReason::BufferFull)?;
+        // behind one that is as large as can be comes another
+        let is_full = place
+            .as_ref()
+            .is_some_and(|run| run.buffer.class() == LARGEST);
+        let wanted = if is_full { LARGEST } else { hint };
         let pool = &self.shared.pool;
         let holder = match target.is_unclaimed() {
             true => pool.source(peer.source),
-            false => Holder::session(target.id),
+            false => pool.session(target.id, peer.source),
         };
-        let buffer = pool.take(hint, holder);
-        let buffer = buffer.or_else(|_| pool.take(least, holder))?;
-        if let Some(place) = self.runs.get_mut(index) {
-            *place = Some(Run::new(Arc::clone(target), buffer));
-            self.open.push(target.id);
+        let buffer = pool.take(wanted, holder);
+        let buffer = buffer.or_else(|_| pool.take(least, holder));
+        // a session that has its part leaves a little to those of its sources that send little
+        let buffer = buffer.or_else(|reason| match (holder, reason) {
+            (Holder::Session { .. }, DropReason::OverShare) => {
+                let member = pool.member(target.id, peer.source);
+                pool.take(least, member).map_err(|_| reason)
+            }
+            _ => Err(reason),
+        })?;
+        match place.replace(Run::new(Arc::clone(target), buffer)) {
+            Some(full) => self.full.push(full),
+            None => self.open.push(target.id),
         }
         Ok(())
     }
 
-    /// Moves a full run into the next larger buffer; one that is as large as can be is laid aside.
-    fn grow(&mut self, target: &Arc<Target>, bytes: usize) -> Result<(), DropReason> {
+    /// Moves a full run into a larger buffer; false where that can't be had or would not do.
+    fn grow(&mut self, target: &Arc<Target>, bytes: usize) -> bool {
         let place = self.runs.get_mut(target.id as usize);
-        let run = place
-            .and_then(Option::as_mut)
-            .ok_or(DropReason::BufferFull)?;
-        if run.buffer.class() == LARGEST {
-            return self.lay_aside(target, bytes);
-        }
+        let Some(run) = place.and_then(Option::as_mut) else {
+            return false;
+        };
         let need = class_for(run.buffer.bytes.len() + bytes, 1).unwrap_or(LARGEST);
         let class = need.max(run.buffer.class() + 1);
-        let larger = self.shared.pool.take(class, run.buffer.holder())?;
-        let larger = Run::new(Arc::clone(target), larger);
-        let smaller = std::mem::replace(run, larger);
+        let Ok(larger) = self.shared.pool.take(class, run.buffer.holder()) else {
+            return false;
+        };
+        let smaller = std::mem::replace(run, Run::new(Arc::clone(target), larger));
         run.append(&smaller, 0);
         run.sorted = smaller.sorted;
         self.shared.pool.give(smaller.buffer);
-        if run.buffer.has_room(bytes, 1) {
-            return Ok(());
-        }
-        self.lay_aside(target, bytes)
-    }
-
-    fn lay_aside(&mut self, target: &Arc<Target>, bytes: usize) -> Result<(), DropReason> {
-        let place = self.runs.get_mut(target.id as usize);
-        let run = place
-            .and_then(Option::as_mut)
-            .ok_or(DropReason::BufferFull)?;
-        let buffer = self.shared.pool.take(LARGEST, run.buffer.holder())?;
-        let full = std::mem::replace(run, Run::new(Arc::clone(target), buffer));
-        self.full.push(full);
-        let fits = run.buffer.has_room(bytes, 1);
-        fits.then_some(()).ok_or(DropReason::BufferFull)
+        run.buffer.has_room(bytes, 1)
     }
 
     /// Sees to it that writers find `peer`.

@@ -17,9 +17,14 @@ use crate::sink::capture::closed::Closed;
 use crate::sink::capture::scribe::tell_going;
 use crate::sink::capture::stats::{Place, Stats};
 use crate::spool::manifest::{FileId, Teller};
-use crate::spool::retain::{self, Bounds, Cause, Going, Kept, Leaps, Now, Removed, Shelf};
+use crate::spool::retain::{
+    self, Bounds, Cause, Going, Hidden, Kept, Leaps, Now, Pressure, Removed, Shelf,
+};
 use crate::sys::folder::{Folder, Space};
 use crate::time::{self, Monotonic};
+
+/// How often hidden files of earlier runs are looked for.
+const LEFT_EVERY: Duration = Duration::from_secs(5);
 
 /// How often things are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -116,8 +121,9 @@ struct View {
     /// Device and inode of the output.
     identity: (u64, u64),
     shelf: Shelf,
-    /// Hidden files of earlier runs.
-    left: HashMap<(u64, u64), (Arc<str>, u64)>,
+    /// Hidden files of earlier runs, and when they are looked for again.
+    left: Vec<Hidden>,
+    left_at: Monotonic,
 }
 
 impl Keeper {
@@ -166,7 +172,6 @@ impl Keeper {
         let Some(kept) = kept else { return };
         self.stats.weights.told(kept.identity);
         if let Some(view) = &mut self.view {
-            view.left.remove(&kept.identity);
             view.shelf.put(kept);
         }
     }
@@ -223,7 +228,7 @@ impl Keeper {
     }
 
     fn keep(&mut self, bounds: &Bounds, now: Monotonic) {
-        let Some(view) = &self.view else { return };
+        let Some(view) = &mut self.view else { return };
         let (all, of) = view.pressure(&self.stats);
         let space = match bounds.min_free.map(|_| view.base.space()).transpose() {
             Ok(space) => space,
@@ -413,16 +418,17 @@ impl View {
             .filter(|f| !stats.weights.is_ours(f.identity))
             .for_each(|f| shelf.put(f));
         let hidden = found.hidden.into_iter();
-        let hidden = hidden.filter(|(_, identity, _)| !stats.weights.is_ours(*identity));
+        let left = hidden
+            .filter(|h| !stats.weights.is_ours(h.identity))
+            .collect();
         let base = Folder::open(output)?;
         let facts = base.facts(".".as_ref())?;
         Ok(Self {
             base,
             identity: (facts.device, facts.inode),
             shelf,
-            left: hidden
-                .map(|(session, identity, bytes)| (identity, (session, bytes)))
-                .collect(),
+            left,
+            left_at: Monotonic::default(),
         })
     }
 
@@ -431,9 +437,15 @@ impl View {
     }
 
     /// What is not published: of this run, and what earlier ones left.
-    fn pressure(&self, stats: &Stats) -> (retain::Pressure, HashMap<Arc<str>, retain::Pressure>) {
+    fn pressure(&mut self, stats: &Stats) -> (Pressure, HashMap<Arc<str>, Pressure>) {
+        let now = time::monotonic();
+        if now >= self.left_at {
+            // some are recovered meanwhile
+            self.left.retain(|hidden| hidden.is_there(&self.base));
+            self.left_at = now.plus(LEFT_EVERY);
+        }
         let (mut all, mut of) = stats.weights.look();
-        for (session, bytes) in self.left.values() {
+        for Hidden { session, bytes, .. } in &self.left {
             all.unfinished += bytes;
             of.entry(Arc::clone(session)).or_default().unfinished += bytes;
         }

@@ -160,6 +160,18 @@ impl Pool {
         shares.map_or(Holder::session(0), |shares| shares.source(source))
     }
 
+    /// The holder that a session is, for packets of one of its sources.
+    pub(super) fn session(&self, target: u32, source: IpAddr) -> Holder {
+        let shares = self.shares.as_ref();
+        shares.map_or(Holder::session(0), |shares| shares.session(target, source))
+    }
+
+    /// The holder that an outer source is within a session that has its part.
+    pub(super) fn member(&self, target: u32, source: IpAddr) -> Holder {
+        let shares = self.shares.as_ref();
+        shares.map_or(Holder::session(0), |shares| shares.member(target, source))
+    }
+
     /// An empty buffer of a class, for packets of `holder`.
     ///
     /// # Errors
@@ -167,12 +179,10 @@ impl Pool {
     pub(super) fn take(&self, class: u8, holder: Holder) -> Result<Buffer, DropReason> {
         let cost = cost(class);
         let used = self.used.add(cost);
-        let fair = |shares: &Shares| shares.admits(holder, cost, used - cost);
-        let refusal = match self.shares.as_ref().is_none_or(fair) {
-            true => (used > self.limit).then_some(DropReason::BufferFull),
-            false => Some(DropReason::OverShare),
-        };
-        if let Some(reason) = refusal {
+        let shares = self.shares.as_ref();
+        let fair = shares.map_or(Ok(()), |shares| shares.admits(holder, cost, used - cost));
+        let fits = (used <= self.limit).then_some(());
+        if let Err(reason) = fair.and_then(|()| fits.ok_or(DropReason::BufferFull)) {
             self.used.sub(cost);
             return Err(reason);
         }
@@ -248,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_budget_is_never_exceeded_and_comes_back() {
-        let pool = Pool::new(1 << 20);
+        let pool = Pool::unshared(1 << 20);
         let taken: Vec<Buffer> = std::iter::from_fn(|| pool.take(LARGEST, ONE).ok()).collect();
         assert_eq!(taken.len(), 2, "352 KiB each");
         let rest: Vec<Buffer> = std::iter::from_fn(|| pool.take(0, ONE).ok()).collect();
@@ -284,7 +294,8 @@ mod tests {
     fn what_is_left_of_a_short_budget_is_for_those_who_hold_less() {
         let (pool, two) = (Pool::new(4 << 20), Holder::session(2));
         let mut out: Vec<Buffer> = std::iter::from_fn(|| pool.take(6, ONE).ok()).collect();
-        assert_eq!(pool.take(6, two).err(), Some(DropReason::BufferFull));
+        assert_eq!(pool.take(6, ONE).err(), Some(DropReason::BufferFull));
+        out.push(pool.take(6, two).expect("a sixteenth is for others"));
         out.drain(..4).for_each(|buffer| pool.give(buffer));
         assert_eq!(pool.take(6, ONE).err(), Some(DropReason::OverShare));
         out.push(pool.take(6, two).expect("its first"));

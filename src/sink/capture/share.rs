@@ -2,10 +2,11 @@
 //!
 //! Takes: holders as they ask for a buffer. Gives: whether it would be fair. Holds: up to three quarters of the budget nobody is refused; above,
 //! a holder may have three times what is free, which is the same for all: large holders end up with equal parts, and whoever
-//! holds less than that is never refused while there is memory; a holder that asks alone may have all of it. One addition for each buffer,
+//! holds less than that is never refused while there is memory; a holder that asks alone may have all but a sixteenth. One addition for each buffer,
 //! nothing for a packet; memory is fixed. `docs/overload.md` has the argument.
 //!
-//! A holder is a configured session. What no session claims is one more, and within it each outer source is one, so that
+//! A holder is a configured session; a source of one that has its part may have a little more, for those that send little beside one that sends
+//! much. What no session claims is one more, and within it each outer source is one, so that
 //! a source that makes up VNIs is no more than a source. Places are found by number and by hash: those that meet in one share a part.
 
 use std::hash::BuildHasher;
@@ -13,27 +14,71 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::metrics::Gauge;
+use crate::packet::DropReason;
 
-/// Places of sessions, and of outer sources that no session claims.
+/// Places of sessions, of outer sources that no session claims, and of those that one does.
 const SESSIONS: u32 = 4_096;
 const SOURCES: u32 = 4_096;
+const MEMBERS: u32 = 4_096;
+
+/// What a source of a session that has its part may have beside it: so much of that part.
+const MEMBER_PART: u64 = 8;
 
 /// Who asks above the mark: nobody, or several. Below that: one, by its number and one more.
 const NOBODY: u32 = 0;
 const SEVERAL: u32 = u32::MAX;
 
-/// Somebody whose packets wait.
+/// Somebody whose packets wait, by the number of a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Holder(u32);
+pub(super) enum Holder {
+    /// A configured session.
+    Session {
+        /// The session.
+        place: u32,
+        /// The source in it that asks; it is alone only as long as no other does.
+        asker: u32,
+    },
+    /// An outer source that no session claims.
+    Source(u32),
+    /// An outer source of a session that has its part.
+    Member {
+        /// The session.
+        session: u32,
+        /// The source in it.
+        place: u32,
+    },
+}
 
 impl Holder {
     /// A configured session, by the number of its target.
     pub(super) const fn session(target: u32) -> Self {
-        Self(target % SESSIONS)
+        let place = target % SESSIONS;
+        Self::Session {
+            place,
+            asker: place % MEMBERS,
+        }
     }
 
-    fn is_unclaimed(self) -> bool {
-        self.0 >= SESSIONS
+    const fn place(self) -> usize {
+        let place = match self {
+            Self::Session { place, .. } => place,
+            Self::Source(place) => SESSIONS + place,
+            Self::Member { place, .. } => SESSIONS + SOURCES + place,
+        };
+        place as usize
+    }
+
+    /// Who it is that asks.
+    const fn asker(self) -> u32 {
+        match self {
+            Self::Session { asker, .. } => SOURCES + asker,
+            Self::Source(place) => place,
+            Self::Member { place, .. } => SOURCES + place,
+        }
+    }
+
+    const fn is_unclaimed(self) -> bool {
+        matches!(self, Self::Source(_))
     }
 }
 
@@ -46,6 +91,8 @@ pub(super) struct Shares {
     /// All outer sources together that no session claims, and how many of them hold anything.
     unclaimed: Gauge,
     sources: Gauge,
+    /// What the members of each session have together.
+    members: Box<[Gauge]>,
     /// Who has asked since the budget was last below the mark.
     asking: AtomicU32,
     /// Whether a configured session is among them.
@@ -55,10 +102,12 @@ pub(super) struct Shares {
 impl Shares {
     /// Nobody holds anything of `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
+        let gauges = |count| (0..count).map(|_| Gauge::new()).collect();
         Self {
             limit,
             hasher: foldhash::fast::RandomState::default(),
-            held: (0..SESSIONS + SOURCES).map(|_| Gauge::new()).collect(),
+            held: gauges(SESSIONS + SOURCES + MEMBERS),
+            members: gauges(SESSIONS),
             unclaimed: Gauge::new(),
             sources: Gauge::new(),
             asking: AtomicU32::new(NOBODY),
@@ -69,7 +118,27 @@ impl Shares {
     /// An outer source that no session claims.
     pub(super) fn source(&self, source: IpAddr) -> Holder {
         let hash = self.hasher.hash_one(source) as u32;
-        Holder(SESSIONS + hash % SOURCES)
+        Holder::Source(hash % SOURCES)
+    }
+
+    /// A session, for packets of one of its sources.
+    pub(super) fn session(&self, target: u32, source: IpAddr) -> Holder {
+        Holder::Session {
+            place: target % SESSIONS,
+            asker: self.place_in(target, source),
+        }
+    }
+
+    /// An outer source of a session, for when the session has its part.
+    pub(super) fn member(&self, target: u32, source: IpAddr) -> Holder {
+        Holder::Member {
+            session: target % SESSIONS,
+            place: self.place_in(target, source),
+        }
+    }
+
+    fn place_in(&self, target: u32, source: IpAddr) -> u32 {
+        self.hasher.hash_one((target, source)) as u32 % MEMBERS
     }
 
     /// The mark, above which memory is dealt out: three quarters.
@@ -77,19 +146,34 @@ impl Shares {
         limit / 4 * 3
     }
 
-    /// Whether `holder` may have `bytes` more while `used` bytes are out.
-    pub(super) fn admits(&self, holder: Holder, bytes: u64, used: u64) -> bool {
+    /// Whether `holder` may have `bytes` more while `used` bytes are out; why not.
+    pub(super) fn admits(&self, holder: Holder, bytes: u64, used: u64) -> Result<(), DropReason> {
         if used <= Self::mark(self.limit) {
             self.relax();
-            return true;
+            return Ok(());
         }
         if self.asks_alone(holder) {
-            return true;
+            // whoever comes next finds something
+            let fits = used + bytes <= self.limit - self.limit / 16;
+            return fits.then_some(()).ok_or(DropReason::BufferFull);
         }
+        let is_fair = self.is_fair(holder, bytes, used);
+        is_fair.then_some(()).ok_or(DropReason::OverShare)
+    }
+
+    /// Whether `holder` has less than what is free allows.
+    fn is_fair(&self, holder: Holder, bytes: u64, used: u64) -> bool {
         let most = self.limit.saturating_sub(used).saturating_mul(3);
-        let held = self.held.get(holder.0 as usize).map_or(0, Gauge::value);
+        let held = self.held.get(holder.place()).map_or(0, Gauge::value);
         let fits = held == 0 || held + bytes <= most;
-        fits && (!holder.is_unclaimed() || self.admits_unclaimed(held, bytes, most))
+        match holder {
+            Holder::Session { .. } => fits,
+            Holder::Source(_) => fits && self.admits_unclaimed(held, bytes, most),
+            Holder::Member { session, .. } => {
+                let all = self.members.get(session as usize).map_or(0, Gauge::value);
+                all + bytes <= most && (held == 0 || held + bytes <= most / MEMBER_PART)
+            }
+        }
     }
 
     /// What nobody configured is one holder against those who were: beside them all its sources together may have `most`, and each
@@ -113,7 +197,7 @@ impl Shares {
         if !holder.is_unclaimed() {
             self.claimed_ask.store(true, Ordering::Relaxed);
         }
-        let own = holder.0 + 1;
+        let own = holder.asker() + 1;
         let now = self.asking.load(Ordering::Relaxed);
         if now == own || now == NOBODY {
             self.asking.store(own, Ordering::Relaxed);
@@ -125,21 +209,35 @@ impl Shares {
 
     /// A holder has got a buffer.
     pub(super) fn add(&self, holder: Holder, bytes: u64) {
-        let held = self.held.get(holder.0 as usize);
+        let held = self.held.get(holder.place());
         let is_first = held.is_some_and(|held| held.add(bytes) == bytes);
-        if holder.is_unclaimed() {
-            self.unclaimed.add(bytes);
-            self.sources.add(u64::from(is_first));
+        match holder {
+            Holder::Session { .. } => {}
+            Holder::Source(_) => {
+                self.unclaimed.add(bytes);
+                self.sources.add(u64::from(is_first));
+            }
+            Holder::Member { session, .. } => {
+                let all = self.members.get(session as usize);
+                all.into_iter().for_each(|all| _ = all.add(bytes));
+            }
         }
     }
 
     /// A holder's buffer has come back.
     pub(super) fn sub(&self, holder: Holder, bytes: u64) {
-        let held = self.held.get(holder.0 as usize);
+        let held = self.held.get(holder.place());
         let was_last = held.is_some_and(|held| held.sub(bytes) == 0);
-        if holder.is_unclaimed() {
-            self.unclaimed.sub(bytes);
-            self.sources.sub(u64::from(was_last));
+        match holder {
+            Holder::Session { .. } => {}
+            Holder::Source(_) => {
+                self.unclaimed.sub(bytes);
+                self.sources.sub(u64::from(was_last));
+            }
+            Holder::Member { session, .. } => {
+                let all = self.members.get(session as usize);
+                all.into_iter().for_each(|all| _ = all.sub(bytes));
+            }
         }
     }
 }
@@ -177,7 +275,7 @@ mod tests {
         }
 
         fn ask(&mut self, holder: Holder) -> bool {
-            let admitted = self.shares.admits(holder, PIECE, self.used);
+            let admitted = self.shares.admits(holder, PIECE, self.used).is_ok();
             let fits = self.used + PIECE <= LIMIT;
             if admitted && fits {
                 self.used += PIECE;
@@ -251,12 +349,12 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_asks_alone_may_have_all_of_the_budget() {
+    fn a_holder_that_asks_alone_may_have_all_but_a_sixteenth_which_is_for_who_comes_next() {
         let mut model = Model::new();
-        let fates = model.run(&[(session(7), LIMIT / PIECE)], 0, 1);
-        assert_eq!((fates[0].refused, model.used), (0, LIMIT));
-        // whoever comes now finds no room, and is the first to get some
-        assert!(!model.ask(session(8)));
+        let all = LIMIT / 16 * 15;
+        let fates = model.run(&[(session(7), all / PIECE)], 0, 1);
+        assert_eq!((fates[0].refused, model.used), (0, all));
+        assert!(!model.ask(session(7)) && model.ask(session(8)));
         model.drain(10);
         assert!(!model.ask(session(7)) && model.ask(session(8)));
     }
@@ -278,9 +376,10 @@ mod tests {
         );
         let fates = model.run(&[(lone, 450)], 500, 100);
         assert_eq!(fates[0].refused, 0, "{fates:?}");
-        // and where the disk stops, all of the budget
-        let fates = model.run(&[(lone, (LIMIT - model.used) / PIECE)], 0, 1);
-        assert_eq!((fates[0].refused, model.used), (0, LIMIT));
+        // and where the disk stops, all that one alone may have
+        let all = LIMIT / 16 * 15;
+        let fates = model.run(&[(lone, (all - model.used) / PIECE)], 0, 1);
+        assert_eq!((fates[0].refused, model.used), (0, all));
     }
 
     #[test]

@@ -20,12 +20,34 @@ const LOCK: &str = ".mirrortap.lock";
 pub struct Found {
     /// Published files.
     pub files: Vec<Kept>,
-    /// Hidden files that are not finished or were set aside: session, identity, bytes.
-    pub hidden: Vec<(Arc<str>, (u64, u64), u64)>,
+    /// Hidden files that are not finished or were set aside.
+    pub hidden: Vec<Hidden>,
     /// Folders that are symbolic links, and were left out.
     pub links: Vec<String>,
     /// Folders that could not be read, each with the reason.
     pub unread: Vec<String>,
+}
+
+/// A hidden file: it takes space, and is nobody's to delete.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hidden {
+    /// Its session, which is also its folder.
+    pub session: Arc<str>,
+    /// Its name in there.
+    pub name: String,
+    /// Device and inode.
+    pub identity: (u64, u64),
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Hidden {
+    /// Whether it is still there and the same.
+    pub fn is_there(&self, base: &Folder) -> bool {
+        let folder = base.folder((*self.session).as_ref());
+        let facts = folder.and_then(|folder| folder.facts(self.name.as_ref()));
+        facts.is_ok_and(|facts| (facts.device, facts.inode) == self.identity)
+    }
 }
 
 /// Looks into an output folder.
@@ -69,9 +91,12 @@ impl Found {
             if ours::is_hidden(name) {
                 // one that was published meanwhile is told by whoever did it
                 if let Ok(facts) = folder.facts(name.as_ref()) {
-                    let identity = (facts.device, facts.inode);
-                    self.hidden
-                        .push((Arc::clone(&session), identity, facts.size));
+                    self.hidden.push(Hidden {
+                        session: Arc::clone(&session),
+                        name: name.to_owned(),
+                        identity: (facts.device, facts.inode),
+                        bytes: facts.size,
+                    });
                 }
             } else {
                 self.files.extend(kept(&folder, &session, name));
