@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -177,73 +178,72 @@ fn the_hook_gets_the_hash_and_finds_the_line_in_the_manifest() {
     assert_eq!(json["sha256"], line["sha256"]);
 }
 
-#[test]
-fn files_that_are_recovered_by_hand_or_at_the_start_are_listed_and_signed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (out, key) = (folder.path().join("out"), folder.path().join("k.pem"));
-    let public = folder.path().join("k.pub");
-    support::run(
-        Command::new("openssl")
-            .args(["genpkey", "-algorithm", "ed25519", "-out"])
-            .arg(&key),
-    );
-    support::run(
-        Command::new("openssl")
-            .args(["pkey", "-pubout", "-in"])
-            .arg(&key)
-            .arg("-out")
-            .arg(&public),
-    );
-    let config = format!(
-        "[writer]\nflush_interval = '10ms'\n[manifest]\nkey = '{}'",
-        key.display()
-    );
-    let crash = || {
-        let sensor = Sensor::start(folder.path(), &config, &[]);
-        send(&sensor, 40);
-        wait_until("packets", || written(&sensor) == 40);
-        sensor.signal("KILL");
-    };
-    let keys = ["--public-key", public.to_str().unwrap()];
-    let recovered = || {
-        lines(&out)
-            .iter()
-            .filter(|l| l["kind"] == "recovered")
-            .count()
-    };
-    crash();
-    fs::write(
-        out.join("vni-5/.vni-5-20260101T000000.000000Z-000001.pcap.partial"),
-        "x",
-    )
-    .unwrap();
-    support::run(
-        Command::new(common::PROGRAM)
-            .arg("recover")
-            .arg("--key")
-            .arg(&key)
-            .arg(&out),
-    );
-    assert_eq!(recovered(), 4);
-    assert_eq!(
-        lines(&out).iter().filter(|l| l["kind"] == "aside").count(),
-        1
-    );
-    let (code, report) = verify(&out, &keys);
+/// A sensor with a key, killed with four files unfinished; the arguments that check its lines.
+fn crash(folder: &Path) -> (String, [String; 2]) {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (key, public) = (path("k.pem"), path("k.pub"));
+    if !folder.join("k.pem").exists() {
+        support::run(Command::new("openssl").args([
+            "genpkey",
+            "-algorithm",
+            "ed25519",
+            "-out",
+            &key,
+        ]));
+        support::run(
+            Command::new("openssl").args(["pkey", "-pubout", "-in", &key, "-out", &public]),
+        );
+    }
+    let config = format!("[writer]\nflush_interval = '10ms'\n[manifest]\nkey = '{key}'");
+    let sensor = Sensor::start(folder, &config, &[]);
+    send(&sensor, 40);
+    wait_until("packets", || written(&sensor) == 40);
+    sensor.signal("KILL");
+    (config, ["--public-key".to_owned(), public])
+}
+
+fn assert_recovered(output: &Path, keys: &[String; 2]) {
+    let keys = [keys[0].as_str(), keys[1].as_str()];
+    let (code, report) = verify(output, &keys);
     assert!(code == 0 && report["files"] == 4, "{report:#}");
-    crash();
-    let sensor = Sensor::start(folder.path(), &config, &[]);
-    wait_until("the start to recover", || recovered() == 8);
-    sensor.stop();
-    let (code, report) = verify(&out, &keys);
-    assert!(code == 0 && report["files"] == 8, "{report:#}");
-    let line = lines(&out)
-        .into_iter()
-        .find(|l| l["kind"] == "recovered")
-        .unwrap();
+    let recovered = |l: &Value| l["kind"] == "recovered";
+    let line = lines(output).into_iter().find(recovered).unwrap();
     assert_eq!(
         (&line["packets"], line.get("ledger")),
         (&serde_json::json!(10), None),
         "{line}"
     );
+}
+
+fn count(output: &Path, kind: &str) -> usize {
+    lines(output).iter().filter(|l| l["kind"] == kind).count()
+}
+
+#[test]
+fn files_that_are_recovered_by_hand_are_listed_and_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let (_, keys) = crash(folder.path());
+    let torn = out.join("vni-5/.vni-5-20260101T000000.000000Z-000001.pcap.partial");
+    fs::write(torn, "x").unwrap();
+    let mut recover = Command::new(common::PROGRAM);
+    support::run(
+        recover
+            .args(["recover", "--key"])
+            .arg(folder.path().join("k.pem"))
+            .arg(&out),
+    );
+    assert_eq!((count(&out, "recovered"), count(&out, "aside")), (4, 1));
+    assert_recovered(&out, &keys);
+}
+
+#[test]
+fn files_that_are_recovered_at_the_start_are_listed_and_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let (config, keys) = crash(folder.path());
+    let sensor = Sensor::start(folder.path(), &config, &[]);
+    wait_until("the start to recover", || count(&out, "recovered") == 4);
+    sensor.stop();
+    assert_recovered(&out, &keys);
 }

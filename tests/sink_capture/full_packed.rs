@@ -76,6 +76,18 @@ fn packets(path: &Path) -> u64 {
     packets
 }
 
+/// Every file is whole for everybody, and together they hold so many packets.
+fn assert_whole(files: &[PathBuf], compression: Compression, written: u64) {
+    let there: u64 = files.iter().map(|path| packets(path)).sum();
+    assert_eq!(there, written, "{files:?}");
+    let zstd = compression == Compression::Zstd;
+    let program = if zstd { "zstd" } else { "gzip" };
+    for path in files {
+        assert_eq!(capinfos(path), packets(path));
+        run(Command::new(program).args(["-t", "-q"]).arg(path));
+    }
+}
+
 fn full(disk: &Path, format: Format, compression: Compression, io: Io) {
     let (output, ballast) = (disk.join("out"), disk.join("ballast"));
     let mut config: Config = toml::from_str("flush_interval = \"20ms\"").unwrap();
@@ -118,26 +130,9 @@ fn full(disk: &Path, format: Format, compression: Compression, io: Io) {
     let report = rig.finish();
     let tally = assert_closed(&target.ledger);
     assert!(tally.written >= written && tally.dropped[DropReason::WriteFailed.index()] > 0);
-    let files: Vec<PathBuf> = files(&output);
-    let there: u64 = files.iter().map(|path| packets(path)).sum();
-    assert_eq!(
-        there, tally.written,
-        "{format:?} {compression:?} {io:?}: {report:?}"
-    );
-    for path in &files {
-        assert_eq!(capinfos(path), packets(path));
-        let program = if compression == Compression::Zstd {
-            "zstd"
-        } else {
-            "gzip"
-        };
-        run(Command::new(program).args(["-t", "-q"]).arg(path));
-    }
-    let ended = report
-        .files
-        .last
-        .iter()
-        .any(|f| f.cause == Cause::WriteFailed);
+    assert_whole(&files(&output), compression, tally.written);
+    let mut closed = report.files.last.iter();
+    let ended = closed.any(|f| f.cause == Cause::WriteFailed);
     assert_eq!(ended, compression == Compression::Zstd, "{report:?}");
     fs::remove_dir_all(&output).unwrap();
 }

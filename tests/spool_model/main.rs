@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     let index = any::<prop::sample::Index>();
     prop_oneof![
         6 => sizes.clone().prop_map(Step::Append),
-        2 => (0_usize..5).prop_map(|pages| Step::AppendWithoutSpace(pages)),
+        2 => (0_usize..5).prop_map(Step::AppendWithoutSpace),
         1 => Just(Step::Rest),
         1 => Just(Step::Trim),
         1 => Just(Step::Rotate),
