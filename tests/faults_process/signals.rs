@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::{PROGRAM, Sensor, mirrortap, wait_until};
-use crate::{Load, is_healthy, number};
+use crate::{Load, is_healthy, number, wait_stopped};
 
 #[test]
 fn a_storm_of_reloads_loses_no_packet() {
@@ -40,9 +40,7 @@ fn a_second_sigterm_may_cut_the_end_short_and_the_next_start_finds_what_was_writ
     let output = folder.path().join("out");
     let next = Sensor::start(folder.path(), "", &[]);
     wait_until("what the first run left, published", || {
-        let all = crate::common::files_with_hidden(&output);
-        all.iter()
-            .all(|file| !file.to_string_lossy().ends_with(".partial"))
+        crate::common::partials(&output).is_empty()
     });
     next.stop();
     let found = crate::common::all_packets(&output);
@@ -60,15 +58,7 @@ fn a_stopped_process_finds_its_packets_waiting_when_it_goes_on() {
     let mut load = Load::to(&sensor);
     load.goes_on(&sensor);
     sensor.signal("STOP");
-    let stat = format!("/proc/{}/stat", sensor.child.id());
-    wait_until("its standstill", || {
-        std::fs::read_to_string(&stat)
-            .unwrap()
-            .rsplit(") ")
-            .next()
-            .unwrap()
-            .starts_with('T')
-    });
+    wait_stopped(&sensor);
     // fewer than the smallest buffer of a socket holds
     load.send(100);
     sensor.signal("CONT");
