@@ -129,6 +129,33 @@ fn what_earlier_runs_left_counts_and_goes_first() {
 }
 
 #[test]
+fn files_that_are_recovered_count_once_and_go_as_all_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    for number in 1..=30 {
+        let path = leave(&out, "vni-9", number, 50_000, HOUR);
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        fs::rename(&path, path.with_file_name(format!(".{name}.partial"))).unwrap();
+    }
+    let config = "[retention]\nmax_size = '512KiB'\n[capture]\nrotate_size = '64KiB'";
+    let sensor = Sensor::start(folder.path(), config, &[]);
+    wait_until("the bound", || bytes(&out) <= 512 << 10);
+    let gone = || deleted(&sensor, "size");
+    wait_until("deletions to be told", || {
+        gone() + common::files(&out).len() as u64 == 30
+    });
+    // what is counted twice makes others go: that would show within five seconds
+    let kept = || number(&sensor, &["retention", "kept_files"]);
+    wait_until("the count", || kept() == 30 - gone());
+    check(&sensor.stop(), &Path::to_owned);
+    let left = bytes(&out);
+    assert!(
+        (400 << 10..=512 << 10).contains(&left),
+        "no more went than had to: {left}"
+    );
+}
+
+#[test]
 fn files_older_than_max_age_go_and_younger_ones_stay() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

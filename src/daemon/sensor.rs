@@ -162,7 +162,6 @@ impl Sensor {
         self.overrides.apply(&mut new);
         let mut state = self.state();
         let waiting = needs_restart(&state.0, &new);
-        // sessions and retention only: everything else keeps the values that its threads were started with
         // sessions and who may send: everything else keeps the values that its threads were started with
         let mut taken = state.0.clone();
         taken.session.clone_from(&new.session);

@@ -3,7 +3,7 @@
 //! Takes: bounds, and each file that was published and told. Gives: room, by deleting the oldest files. Holds: no writer waits
 //! for it; a file goes only when it was told before and nobody keeps it; that it goes is told before it is gone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use crate::logging::Limited;
 use crate::sink::capture::closed::Closed;
 use crate::sink::capture::scribe::tell_going;
 use crate::sink::capture::stats::{Place, Stats};
+use crate::sink::capture::weights::Weights;
 use crate::spool::manifest::{FileId, Teller};
 use crate::spool::retain::{
     self, Bounds, Cause, Going, Hidden, Kept, Leaps, Now, Pressure, Removed, Shelf,
@@ -117,6 +118,7 @@ pub(super) struct Keeper {
 /// The files of the output.
 #[derive(Debug)]
 struct View {
+    output: PathBuf,
     base: Folder,
     /// Device and inode of the output.
     identity: (u64, u64),
@@ -172,6 +174,8 @@ impl Keeper {
         let Some(kept) = kept else { return };
         self.stats.weights.told(kept.identity);
         if let Some(view) = &mut self.view {
+            // one that was recovered is counted once
+            view.left.retain(|hidden| hidden.identity != kept.identity);
             view.shelf.put(kept);
         }
     }
@@ -424,6 +428,7 @@ impl View {
         let base = Folder::open(output)?;
         let facts = base.facts(".".as_ref())?;
         Ok(Self {
+            output: output.to_owned(),
             base,
             identity: (facts.device, facts.inode),
             shelf,
@@ -436,12 +441,29 @@ impl View {
         self.shelf.take(&kept.session, kept.mark, &kept.name);
     }
 
+    /// Hidden files that are gone were recovered, or set aside; what that left beside them takes space too.
+    fn look_for_left(&mut self, weights: &Weights) {
+        let (there, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.left)
+            .into_iter()
+            .partition(|hidden| hidden.is_there(&self.base));
+        self.left = there;
+        let sessions: BTreeSet<_> = gone.into_iter().map(|hidden| hidden.session).collect();
+        for session in sessions {
+            // a folder that cannot be read now is one that was removed: it takes nothing
+            let hidden = retain::hidden(&self.output, &self.base, &session).unwrap_or_default();
+            let known: HashSet<_> = self.left.iter().map(|h| h.identity).collect();
+            let new = hidden.into_iter().filter(|h| !known.contains(&h.identity));
+            self.left
+                .extend(new.filter(|h| !weights.is_ours(h.identity)));
+        }
+    }
+
     /// What is not published: of this run, and what earlier ones left.
     fn pressure(&mut self, stats: &Stats) -> (Pressure, HashMap<Arc<str>, Pressure>) {
         let now = time::monotonic();
         if now >= self.left_at {
             // some are recovered meanwhile
-            self.left.retain(|hidden| hidden.is_there(&self.base));
+            self.look_for_left(&stats.weights);
             self.left_at = now.plus(LEFT_EVERY);
         }
         let (mut all, mut of) = stats.weights.look();

@@ -142,6 +142,7 @@ impl Announcer {
 
     fn announce(&self, closed: Arc<Closed>) {
         closed.log();
+        self.stats.hand_to_keeper(&closed);
         // What an earlier run took is not in this run's ledger.
         if !closed.recovered {
             self.stats.add_file(Arc::clone(&closed));

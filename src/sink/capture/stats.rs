@@ -191,11 +191,15 @@ impl Stats {
 
     /// A file was published, and the manifest tells of it: from now on it may go.
     pub(super) fn add_file(&self, closed: Arc<Closed>) {
+        lock(&self.files).add(closed);
+    }
+
+    /// Tells whoever keeps the disk from filling up of a published file, whichever run its packets are of.
+    pub(super) fn hand_to_keeper(&self, closed: &Arc<Closed>) {
         if let Some(keeper) = &*lock(&self.keeper) {
             // one that has ended needs to know nothing
-            let _ = keeper.send(Arc::clone(&closed));
+            let _ = keeper.send(Arc::clone(closed));
         }
-        lock(&self.files).add(closed);
     }
 
     /// Whom to tell of published files; `None` when there will be no more.

@@ -192,8 +192,8 @@ impl Scribe {
     fn refuse(&self, mut letter: Letter) {
         if let Some(file) = letter.file {
             self.expected.forget(file);
-            self.counters.unlisted.add(1);
         }
+        letter.count_unlisted(&self.counters);
         letter.answer(Outcome::Refused);
     }
 

@@ -99,6 +99,16 @@ impl Letter {
         }
     }
 
+    /// Takes note that there will be no line, where it is about a published file.
+    pub(super) fn count_unlisted(&self, counters: &Counters) {
+        if matches!(
+            self.entry,
+            Entry::Published(_) | Entry::Recovered(_) | Entry::Found(_)
+        ) {
+            counters.unlisted.add(1);
+        }
+    }
+
     /// Tells what became of it, once.
     pub(super) fn answer(&mut self, outcome: Outcome) {
         if let Some(then) = self.then.take() {
@@ -200,6 +210,7 @@ impl Teller {
             if let Some(file) = letter.file {
                 self.forget(file);
             }
+            letter.count_unlisted(&self.counters);
             letter.answer(Outcome::Refused);
         }
     }
@@ -261,6 +272,27 @@ mod tests {
         };
         teller.will_tell(file);
         assert!(!teller.is_expected(file) && !teller.is_on());
+    }
+
+    #[test]
+    fn a_file_that_the_scribe_has_no_room_for_is_counted_so_that_the_next_run_looks_for_it() {
+        let (teller, letters, _) = Teller::new(Arc::default());
+        let file = FileId::new(1, 2);
+        for _ in 0..WAITING {
+            teller.tell(entry());
+        }
+        teller.will_tell(file);
+        teller.tell_then(Entry::Published(Box::default()), Some(file), |_| {});
+        assert!(!teller.is_expected(file));
+        assert_eq!(teller.counters().unlisted.value(), 1);
+        drop(letters);
+        teller.tell_then(Entry::Recovered(Box::default()), None, |_| {});
+        teller.tell(entry());
+        assert_eq!(
+            teller.counters().unlisted.value(),
+            2,
+            "a deletion is no file"
+        );
     }
 
     #[test]

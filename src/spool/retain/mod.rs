@@ -18,7 +18,7 @@ pub use choice::{Going, Now, Pressure, choose};
 pub use clock::Leaps;
 pub use ours::Mark;
 pub use remove::{Removed, remove, still_there};
-pub use scan::{Found, Hidden, kept, scan};
+pub use scan::{Found, Hidden, hidden, kept, scan};
 pub use shelf::{Kept, Shelf};
 
 use serde::Serialize;

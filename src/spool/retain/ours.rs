@@ -46,9 +46,16 @@ impl Mark {
     }
 }
 
-/// Whether a name is that of a file which is not finished, or was set aside.
+/// Whether a name is that of a file which is not finished, was set aside, or keeps what was cut off a damaged one; where such a
+/// name was taken, a number follows it.
 pub(super) fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') && (name.ends_with(".partial") || name.ends_with(".aside"))
+    let named = match name.rsplit_once('-') {
+        Some((named, number)) if digits(number).is_some() => named,
+        _ => name,
+    };
+    let ends = |name: &str, ending: &str| name.ends_with(ending);
+    name.starts_with('.')
+        && (ends(name, ".partial") || ends(named, ".aside") || ends(named, ".damaged"))
 }
 
 /// `-w3-…` of a file with the packets of one worker, without the worker.
@@ -95,7 +102,11 @@ mod tests {
         ] {
             assert_eq!(Mark::of("web", name), None, "{name}");
         }
-        assert!(is_hidden(&format!(".{ours}.partial")) && !is_hidden(ours));
+        assert!(!is_hidden(ours) && !is_hidden(&format!(".{ours}")));
+        for ending in ["partial", "aside", "aside-2", "damaged", "damaged-12"] {
+            assert!(is_hidden(&format!(".{ours}.{ending}")), "{ending}");
+            assert!(!is_hidden(&format!("{ours}.{ending}")), "{ending}");
+        }
     }
 
     proptest! {

@@ -89,21 +89,39 @@ impl Found {
             let name = entry?.file_name();
             let Some(name) = name.to_str() else { continue };
             if ours::is_hidden(name) {
-                // one that was published meanwhile is told by whoever did it
-                if let Ok(facts) = folder.facts(name.as_ref()) {
-                    self.hidden.push(Hidden {
-                        session: Arc::clone(&session),
-                        name: name.to_owned(),
-                        identity: (facts.device, facts.inode),
-                        bytes: facts.size,
-                    });
-                }
+                self.hidden.extend(hidden_file(&folder, &session, name));
             } else {
                 self.files.extend(kept(&folder, &session, name));
             }
         }
         Ok(())
     }
+}
+
+/// The hidden files of a session.
+///
+/// # Errors
+/// When its folder cannot be read.
+pub fn hidden(output: &Path, base: &Folder, session: &Arc<str>) -> io::Result<Vec<Hidden>> {
+    let folder = base.folder((**session).as_ref())?;
+    let mut all = Vec::new();
+    for entry in fs::read_dir(output.join(&**session))? {
+        let name = entry?.file_name();
+        let name = name.to_str().filter(|name| ours::is_hidden(name));
+        all.extend(name.and_then(|name| hidden_file(&folder, session, name)));
+    }
+    Ok(all)
+}
+
+/// A hidden file; none where it was published meanwhile, which is told by whoever did it.
+fn hidden_file(folder: &Folder, session: &Arc<str>, name: &str) -> Option<Hidden> {
+    let facts = folder.facts(name.as_ref()).ok()?;
+    Some(Hidden {
+        session: Arc::clone(session),
+        name: name.to_owned(),
+        identity: (facts.device, facts.inode),
+        bytes: facts.size,
+    })
 }
 
 /// A file of a session, if it is there and ours.
