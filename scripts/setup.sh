@@ -5,7 +5,7 @@ set -eu
 
 build="gcc libc6-dev libpcap-dev pkg-config"
 tests="tshark tcpdump iproute2 ethtool iputils-ping bind9-dnsutils dnsmasq-base python3 curl jq gzip zstd procps strace util-linux mount e2fsprogs btrfs-progs faketime
-    systemd make git"
+    openssl systemd make git"
 
 case "${1:-test}" in
 build) wanted=$build ;;

@@ -49,7 +49,7 @@ fn send(port: u16, count: u64) {
 }
 
 fn wait_for(sensor: &Sensor, code: u16) -> String {
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if let Some((found, body)) = sensor.get("/healthz")
             && found == code
         {

@@ -14,13 +14,18 @@ use std::time::Duration;
 
 use common::{PROGRAM, Sensor};
 
-fn heard(socket: &UnixDatagram) -> Vec<String> {
+/// Listens until this has been said so often.
+fn hear(socket: &UnixDatagram, word: &str, times: usize) {
     let mut buffer = [0; 4096];
-    let mut all = Vec::new();
-    while let Ok(n) = socket.recv(&mut buffer) {
-        all.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+    let (mut all, mut count) = (Vec::new(), 0);
+    while count < times {
+        let n = socket
+            .recv(&mut buffer)
+            .unwrap_or_else(|e| panic!("{e}: {word} was not said: {all:?}"));
+        let said = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        count += usize::from(said.lines().any(|line| line == word));
+        all.push(said);
     }
-    all
 }
 
 #[test]
@@ -29,34 +34,22 @@ fn ready_watchdog_reloading_and_stopping_are_told() {
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket
-        .set_read_timeout(Some(Duration::from_millis(100)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     let mut command = Command::new(PROGRAM);
     command
         .env("NOTIFY_SOCKET", &path)
         .env("WATCHDOG_USEC", "1000000");
     let sensor = Sensor::start_with(command, folder.path(), "", &[]);
-    let first = heard(&socket);
-    assert!(first.iter().any(|m| m.contains("READY=1")), "{first:?}");
+    hear(&socket, "READY=1", 1);
     assert!(
         folder.path().join("out").is_dir(),
         "the output was made before READY"
     );
-    std::thread::sleep(Duration::from_millis(1500));
-    let later = heard(&socket);
-    assert!(
-        later.iter().filter(|m| m.contains("WATCHDOG=1")).count() >= 2,
-        "{later:?}"
-    );
+    hear(&socket, "WATCHDOG=1", 2);
     sensor.signal("HUP");
-    std::thread::sleep(Duration::from_millis(300));
-    let reload = heard(&socket);
-    assert!(
-        reload.iter().any(|m| m.contains("RELOADING=1")),
-        "{reload:?}"
-    );
-    assert!(reload.iter().any(|m| m.contains("READY=1")), "{reload:?}");
+    hear(&socket, "RELOADING=1", 1);
+    hear(&socket, "READY=1", 1);
     sensor.stop();
-    let last = heard(&socket);
-    assert!(last.iter().any(|m| m.contains("STOPPING=1")), "{last:?}");
+    hear(&socket, "STOPPING=1", 1);
 }

@@ -135,3 +135,56 @@ fn a_message_is_found_whatever_stands_around_it() {
     assert_eq!(found, "cannot (really) \"open\" {path}: {error}; look");
     assert_eq!(words(&found), ["cannot (really) \"open"]);
 }
+
+/// The names of the tests in a folder of `tests/`.
+fn tests_of(folder: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    sources(&root.join(folder), &mut files);
+    let mut names = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source");
+        for (at, _) in text.match_indices("#[test]\n") {
+            let name = text[at..].split_once("\nfn ").map(|(_, rest)| rest);
+            names.extend(
+                name.and_then(|rest| rest.split('(').next())
+                    .map(str::to_owned),
+            );
+        }
+    }
+    names
+}
+
+#[test]
+fn the_page_of_faults_names_every_test_that_makes_one_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/faults.md")).expect("the page is there");
+    let folders = [
+        "faults_storage",
+        "faults_load",
+        "overload",
+        "faults_process",
+        "crash",
+        "recover",
+    ];
+    let tests: Vec<_> = folders.iter().flat_map(|f| tests_of(f)).collect();
+    let rows = page
+        .lines()
+        .filter(|l| l.starts_with("| ") && l.contains("| `"));
+    let told: Vec<_> = rows.filter_map(|l| l.split('`').nth(1)).collect();
+    let told: Vec<_> = told
+        .into_iter()
+        .filter(|t| !t.starts_with("tests/"))
+        .collect();
+    let missing: Vec<_> = tests
+        .iter()
+        .filter(|t| !told.contains(&t.as_str()))
+        .collect();
+    let gone: Vec<_> = told
+        .iter()
+        .filter(|t| !tests.iter().any(|x| x == *t))
+        .collect();
+    assert!(missing.is_empty(), "not in docs/faults.md: {missing:#?}");
+    assert!(gone.is_empty(), "in docs/faults.md, but no test: {gone:#?}");
+    assert!(told.len() >= 40, "{} faults", told.len());
+}

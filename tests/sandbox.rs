@@ -93,12 +93,7 @@ fn every_thread_is_inside_and_status_and_metrics_say_so() {
         metrics.contains("mirrortap_sandbox_enforced{part=\"files\"} 1"),
         "{metrics}"
     );
-    assert!(
-        sensor
-            .log()
-            .iter()
-            .any(|l| l.contains("The sandbox is closed."))
-    );
+    sensor.wait_logged("The sandbox is closed.");
     sensor.stop();
 }
 
@@ -112,12 +107,7 @@ fn it_can_be_left_open_by_configuration_and_by_command() {
         let mut sensor = Sensor::start(folder.path(), config, more);
         assert_eq!(of_threads(sensor.child.id(), "Seccomp"), just("0"));
         assert_eq!(sensor.status()["sandbox"]["mode"], "off");
-        assert!(
-            sensor
-                .log()
-                .iter()
-                .any(|l| l.contains("The sandbox is off"))
-        );
+        sensor.wait_logged("The sandbox is off");
         sensor.stop();
     }
 }
@@ -273,12 +263,7 @@ fn on_a_kernel_without_landlock_the_sensor_runs_and_says_what_is_missing() {
     ] {
         assert_eq!(parts[part], stands, "{part}");
     }
-    assert!(
-        sensor
-            .log()
-            .iter()
-            .any(|l| l.contains("A part of the sandbox cannot be had."))
-    );
+    sensor.wait_logged("A part of the sandbox cannot be had.");
     send(sensor.udp, 7, 5);
     wait_until("five packets", || written(&sensor) == 5);
     sensor.stop();

@@ -18,9 +18,6 @@ use crate::sandbox::{Enforced, Mode, Part};
 use crate::source::{self, Kind};
 use crate::time::{self, Monotonic};
 
-/// What the system says of a path that Landlock holds back, as of any other that is not permitted.
-const DENIED: &str = "ermission denied";
-
 /// What the command line changes of the configuration; applied again at every reload.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
@@ -119,11 +116,7 @@ impl Sensor {
         if self.stopping.load(Ordering::Relaxed) {
             return Err("stopping".to_owned());
         }
-        let held = self.enforced.has(Part::Files);
-        self.pipeline.health().map_err(|reason| match reason.contains(DENIED) && held {
-            true => format!("{reason}; the sandbox holds to the output of the start: if that was replaced, restart (or see sandbox.write)"),
-            false => reason,
-        })
+        self.pipeline.health()
     }
 
     /// To be called every few seconds: feeds the watchdog while every thread moves (a full disk is no reason to be

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::mem::zeroed;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::sandbox::{self, Calls, Config, Mode, Needs, Part};
@@ -27,9 +28,10 @@ fn in_a_child(attempts: impl FnOnce(&mut File)) -> String {
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "fork");
     if child == 0 {
-        attempts(&mut writer);
+        // a panic must not end as a thread does that is the last one: well
+        let ended = catch_unwind(AssertUnwindSafe(|| attempts(&mut writer)));
         // SAFETY: _exit(2) terminates the calling process immediately.
-        unsafe { libc::_exit(0) };
+        unsafe { libc::_exit(i32::from(ended.is_err())) };
     }
     drop(writer);
     let mut said = String::new();
@@ -40,6 +42,12 @@ fn in_a_child(attempts: impl FnOnce(&mut File)) -> String {
     assert_eq!(ended, child);
     assert_eq!(status, 0, "the child ended badly, having said: {said}");
     said
+}
+
+#[test]
+#[should_panic(expected = "the child ended badly")]
+fn a_child_that_panics_is_no_child_that_found_nothing() {
+    in_a_child(|_| panic!("made to"));
 }
 
 /// Makes a call and gives its error, 0 where it went well.

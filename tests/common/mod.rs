@@ -10,6 +10,7 @@
     reason = "test support: each test uses a part of it, and failing is its purpose"
 )]
 
+mod net;
 mod wrapped;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use mirrortap::capfile::Reader;
+pub use net::{free_tcp_port, free_udp_port, http_get, waiting};
 use serde_json::Value;
 pub use wrapped::assert_wrapped_round_trip;
 
@@ -72,6 +74,16 @@ pub fn is_root() -> bool {
         println!("needs root: nothing was checked");
     }
     root
+}
+
+/// A copy of the program where every user can start it, whoever may look into the folder that it was built in.
+pub fn program_for_all(folder: &Path) -> PathBuf {
+    let everybody = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    let copy = folder.join("mirrortap");
+    fs::copy(PROGRAM, &copy).unwrap();
+    fs::set_permissions(&copy, everybody(0o755)).unwrap();
+    fs::set_permissions(folder, everybody(0o755)).unwrap();
+    copy
 }
 
 /// A tool that the set-up script installs.
@@ -158,6 +170,20 @@ pub fn files_with_hidden(folder: &Path) -> Vec<PathBuf> {
         if path.is_dir() {
             all.extend(files_with_hidden(&path));
         } else if extension {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// Files below a folder that have their hidden name still.
+pub fn partials(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            all.extend(partials(&path));
+        } else if path.extension().is_some_and(|e| e == "partial") {
             all.push(path);
         }
     }
@@ -351,6 +377,11 @@ impl Sensor {
         &self.log
     }
 
+    /// Waits until the log has a line with these words.
+    pub fn wait_logged(&mut self, words: &str) {
+        wait_until(words, || self.log().iter().any(|l| l.contains(words)));
+    }
+
     /// Status code and body of an HTTP request.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
         http_get(self.http, path)
@@ -398,58 +429,6 @@ impl Drop for Sensor {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub fn http_get(port: u16, path: &str) -> Option<(u16, String)> {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let code = head.split(' ').nth(1)?.parse().ok()?;
-    let body = if head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked")
-    {
-        unchunk(body)
-    } else {
-        body.to_owned()
-    };
-    Some((code, body))
-}
-
-fn unchunk(mut body: &str) -> String {
-    let mut out = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).unwrap();
-        out.push_str(&rest[..size]);
-        body = rest.get(size + 2..).unwrap_or_default();
-    }
-    out
-}
-
-pub fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-pub fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// Until `holds`, or the test fails: for what comes about in its own time.

@@ -153,9 +153,20 @@ impl World {
         self.sensor_with(words, &format!("[control]\nsocket = 'off'\n{config}"))
     }
 
+    /// The same with another copy of the program.
+    pub fn sensor_of(&self, program: &str, words: &[&str], config: &str) -> Sensor {
+        let words: Vec<&str> = words.iter().copied().chain([program]).collect();
+        self.start(&words, &format!("[control]\nsocket = 'off'\n{config}"))
+    }
+
     /// The same with nothing else in its configuration.
     pub fn sensor_with(&self, words: &[&str], config: &str) -> Sensor {
-        let mut words = words.iter().copied().chain([PROGRAM]);
+        let words: Vec<&str> = words.iter().copied().chain([PROGRAM]).collect();
+        self.start(&words, config)
+    }
+
+    fn start(&self, words: &[&str], config: &str) -> Sensor {
+        let mut words = words.iter().copied();
         let mut command = self.command(words.next().unwrap());
         command.args(words);
         Sensor::start_with(command, self.folder.path(), config, &[])

@@ -13,6 +13,8 @@ use crate::scene::{MOUSE, OTHER, Scene, frame, vxlan, wait};
 struct Disk {
     holder: Child,
     folder: PathBuf,
+    /// Thaws it when this test did not live to do so.
+    thawer: Option<Child>,
 }
 
 impl Disk {
@@ -50,6 +52,7 @@ impl Disk {
         Some(Self {
             holder,
             folder: out,
+            thawer: None,
         })
     }
 
@@ -66,15 +69,16 @@ impl Disk {
     }
 
     /// Nothing is written from here on. It thaws by itself, should this test not live to do it.
-    fn freeze(&self) {
+    fn freeze(&mut self) {
         let folder = self.folder.to_str().unwrap();
-        let script = format!("sleep 120; fsfreeze --unfreeze '{folder}' 2>/dev/null");
-        let mut thaw = self.command(&["setsid", "--fork", "sh", "-c", &script]);
-        let thaw = thaw
-            .stdin(Stdio::null())
+        // `cat` ends with this process, or with what it holds of it
+        let script = format!("timeout 120 cat; fsfreeze --unfreeze '{folder}'");
+        let mut thawer = self.command(&["setsid", "sh", "-c", &script]);
+        let thawer = thawer
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        assert!(thaw.status().unwrap().success());
+        self.thawer = Some(thawer.spawn().unwrap());
         assert!(self.freezer("--freeze").status().unwrap().success());
     }
 
@@ -101,6 +105,10 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = self.freezer("--unfreeze").stderr(Stdio::null()).status();
+        if let Some(mut thawer) = self.thawer.take() {
+            drop(thawer.stdin.take());
+            let _ = thawer.wait();
+        }
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
@@ -120,7 +128,7 @@ fn start(disk: &Disk, folder: tempfile::TempDir, more: &str) -> Scene {
 #[test]
 fn what_comes_while_the_disk_stands_still_waits_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = Disk::mount(folder.path()) else {
+    let Some(mut disk) = Disk::mount(folder.path()) else {
         return;
     };
     let copy = tempfile::tempdir().unwrap();
@@ -163,7 +171,7 @@ fn what_comes_while_the_disk_stands_still_waits_and_nothing_is_lost() {
 #[test]
 fn a_disk_that_stands_still_does_not_hold_up_the_ledger_at_the_stop() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = Disk::mount(folder.path()) else {
+    let Some(mut disk) = Disk::mount(folder.path()) else {
         return;
     };
     let more = "shutdown_timeout = '4s'\n[writer]\nflush_interval = '50ms'";

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::common::{Ledger, PROGRAM, Sensor, files, packets};
+use crate::common::{Ledger, PROGRAM, Sensor, files, packets, waiting};
 
 /// Where the mouse sends from, and the VNI that it uses.
 pub(crate) const MOUSE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -115,7 +115,7 @@ impl Scene {
     /// Waits until the sensor has taken what was sent.
     pub(crate) fn settle(&mut self) {
         let port = self.sensor.udp;
-        wait("the sensor takes what was sent", || queued(port) == 0);
+        wait("the sensor takes what was sent", || waiting(port) == 0);
         self.waiting = (0, 0);
     }
 
@@ -271,24 +271,6 @@ pub(crate) fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(waited < PATIENCE, "waited {waited:?}: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Bytes that wait in the sockets of a port, as the kernel's tables have them.
-fn queued(port: u16) -> u64 {
-    let tables = ["/proc/net/udp", "/proc/net/udp6"];
-    let text: String = tables
-        .iter()
-        .map(|t| fs::read_to_string(t).unwrap_or_default())
-        .collect();
-    let of_line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let local = words.nth(1)?;
-        let (_, local_port) = local.rsplit_once(':')?;
-        let (_, queue) = words.nth(2)?.split_once(':')?;
-        let is_it = u16::from_str_radix(local_port, 16).ok()? == port;
-        u64::from_str_radix(queue, 16).ok().filter(|_| is_it)
-    };
-    text.lines().filter_map(of_line).sum()
 }
 
 /// The largest that a process's memory ever was, in bytes.

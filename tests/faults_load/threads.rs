@@ -147,13 +147,15 @@ fn a_receiver_that_never_ends_does_not_hold_up_the_stop() {
             .sum::<u64>()
             == 100
     });
-    let report = pipeline.finish(Duration::from_secs(4));
+    // ten of them go by until nobody is waited for any more
+    let report = pipeline.finish(Duration::from_secs(16));
     let left = &report.total;
     assert!(left.is_closed(), "{left:?}");
-    assert_eq!(left.received, 100);
-    let lost =
-        left.dropped[DropReason::ThreadLost.index()] + left.dropped[DropReason::Shutdown.index()];
-    assert_eq!(left.written + lost, 100, "{left:?}");
+    assert_eq!(
+        (left.received, left.written),
+        (100, 100),
+        "what was with the writers is not lost with it: {left:?}"
+    );
     assert!(report.per_session.values().all(|tally| tally.is_closed()));
     go_on.send(()).unwrap();
 }

@@ -80,13 +80,20 @@ fn number(sensor: &Sensor, key: &str) -> u64 {
     sensor.status()["ledger"][key].as_u64().unwrap()
 }
 
-/// Whether the log has a line with this in it.
-fn logged(sensor: &mut Sensor, text: &str) -> bool {
-    sensor.log().iter().any(|line| line.contains(text))
+fn wait_logged(sensor: &mut Sensor, text: &str) {
+    sensor.wait_logged(text);
 }
 
-fn wait_logged(sensor: &mut Sensor, text: &str) {
-    wait_until(text, || logged(sensor, text));
+/// Waits until every thread of the sensor stands still.
+fn wait_stopped(sensor: &Sensor) {
+    let threads = format!("/proc/{}/task", sensor.child.id());
+    wait_until("its standstill", || {
+        let mut all = std::fs::read_dir(&threads).unwrap();
+        all.all(|thread| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+        })
+    });
 }
 
 fn is_healthy(sensor: &Sensor) -> bool {

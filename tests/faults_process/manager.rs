@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::{PROGRAM, Sensor, mirrortap, wait_until};
-use crate::{Load, is_healthy, wait_logged};
+use crate::{Load, is_healthy, wait_logged, wait_stopped};
 
 #[test]
 fn a_service_manager_that_goes_away_is_told_of_and_not_missed() {
@@ -62,15 +62,7 @@ fn the_watchdog_is_not_fed_by_a_stopped_process_and_is_again_when_it_goes_on() {
     };
     while !hears().contains("WATCHDOG=1") {}
     sensor.signal("STOP");
-    let stat = format!("/proc/{}/stat", sensor.child.id());
-    wait_until("its standstill", || {
-        fs::read_to_string(&stat)
-            .unwrap()
-            .rsplit(") ")
-            .next()
-            .unwrap()
-            .starts_with('T')
-    });
+    wait_stopped(&sensor);
     // what was said before is read; who stands still says nothing more
     manager.set_nonblocking(true).unwrap();
     while manager.recv(&mut [0; 4096]).is_ok() {}

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::{PROGRAM, Sensor, mirrortap, wait_until};
-use crate::{Load, is_healthy, number};
+use crate::{Load, is_healthy, number, wait_stopped};
 
 #[test]
 fn a_storm_of_reloads_loses_no_packet() {
@@ -40,9 +40,7 @@ fn a_second_sigterm_may_cut_the_end_short_and_the_next_start_finds_what_was_writ
     let output = folder.path().join("out");
     let next = Sensor::start(folder.path(), "", &[]);
     wait_until("what the first run left, published", || {
-        let all = crate::common::files_with_hidden(&output);
-        all.iter()
-            .all(|file| !file.to_string_lossy().ends_with(".partial"))
+        crate::common::partials(&output).is_empty()
     });
     next.stop();
     let found = crate::common::all_packets(&output);
@@ -60,15 +58,7 @@ fn a_stopped_process_finds_its_packets_waiting_when_it_goes_on() {
     let mut load = Load::to(&sensor);
     load.goes_on(&sensor);
     sensor.signal("STOP");
-    let stat = format!("/proc/{}/stat", sensor.child.id());
-    wait_until("its standstill", || {
-        std::fs::read_to_string(&stat)
-            .unwrap()
-            .rsplit(") ")
-            .next()
-            .unwrap()
-            .starts_with('T')
-    });
+    wait_stopped(&sensor);
     // fewer than the smallest buffer of a socket holds
     load.send(100);
     sensor.signal("CONT");
@@ -90,13 +80,14 @@ fn a_limit_on_the_size_of_files_costs_counted_packets_and_does_not_kill() {
         &[],
     );
     let mut load = Load::to(&sensor);
-    wait_until("packets that do not fit", || {
+    // the next file takes what comes next, and health is good again
+    wait_until("packets that do not fit, and health that says so", || {
         load.send(100);
-        sensor.status()["ledger"]["dropped"]["write_failed"].as_u64() > Some(0)
+        let failed = sensor.status()["ledger"]["dropped"]["write_failed"].as_u64();
+        let sick = |(code, why): (u16, String)| code == 503 && why.contains("too large");
+        failed > Some(0) && sensor.get("/healthz").is_some_and(sick)
     });
-    let (code, why) = sensor.get("/healthz").unwrap();
-    assert!(code == 503 && why.contains("too large"), "{code}: {why}");
-    assert_eq!(number(&sensor, "received"), load.sent);
+    wait_until("all to arrive", || number(&sensor, "received") == load.sent);
     let ledger = sensor.stop();
     assert_eq!(ledger.number("received"), load.sent);
     let there = crate::common::files(&folder.path().join("out"));

@@ -4,9 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::{self, Ledger, Sensor};
-use crate::disk_support::{
-    World, check, deliver, holding, number, send, wait_sick, wait_until, wait_well,
-};
 use crate::disk_support::{World, check, deliver, number, send, wait_sick, wait_until, wait_well};
 use crate::{QUICK, beyond};
 
@@ -71,12 +68,7 @@ fn a_hidden_file_that_is_removed_under_the_writer_is_told_and_another_is_begun()
         send(sensor.udp, "1", 20);
         number(&sensor, &["files", "lost"]) == 1
     });
-    assert!(
-        sensor
-            .log()
-            .iter()
-            .any(|l| l.contains("removed while it was being written"))
-    );
+    sensor.wait_logged("removed while it was being written");
     goes_on(sensor, &out);
 }
 
@@ -143,7 +135,9 @@ fn a_folder_without_permission_is_told_and_works_again_with_it() {
         "--regid=65534",
         "--clear-groups",
     ];
-    let sensor = world.sensor_through(&nobody, QUICK);
+    let program = common::program_for_all(world.folder.path());
+    let program = program.to_str().unwrap();
+    let sensor = world.sensor_of(program, &nobody, QUICK);
     deliver(&sensor, "1", 100);
     world.sh("chmod 0555 out out/vni-1");
     wait_sick(&sensor, "write access");

@@ -66,6 +66,8 @@ impl Scene {
     /// Starts the sensor, which may refuse to run.
     pub fn spawn(&self, net: &Net) -> Sensor {
         let folder = tempfile::tempdir().unwrap();
+        // for one that becomes somebody else
+        let program = common::program_for_all(folder.path());
         open_to_all(folder.path());
         let socket = folder.path().join("control.sock");
         let config = folder.path().join("mirrortap.toml");
@@ -80,8 +82,8 @@ impl Scene {
         std::fs::create_dir(&output).unwrap();
         open_to_all(&output);
         let mut words = self.through.clone();
-        words.extend([PROGRAM, "run", "--json", "--control", "off"]);
-        words.extend(["--source", self.kind]);
+        words.extend([program.to_str().unwrap(), "run", "--json"]);
+        words.extend(["--control", "off", "--source", self.kind]);
         words.extend(["--config", config.to_str().unwrap()]);
         words.extend(["--output", output.to_str().unwrap()]);
         if self.named {

@@ -141,7 +141,10 @@ impl Place {
 
 pub(crate) fn lines(output: &Path) -> Vec<Value> {
     let text = fs::read_to_string(output.join("manifest.jsonl")).unwrap_or_default();
-    text.lines()
+    // one that is being written is none yet
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole
+        .lines()
         .map(|l| serde_json::from_str(l).unwrap())
         .collect()
 }

@@ -110,7 +110,7 @@ impl Rig {
     }
 
     pub(crate) fn finish(mut self) -> Report {
-        self.finish_within(Duration::from_secs(20))
+        self.finish_within(Duration::from_secs(60))
     }
 
     pub(crate) fn finish_within(&mut self, deadline: Duration) -> Report {
@@ -248,7 +248,7 @@ pub(crate) fn run(command: &mut Command) -> String {
 
 /// Waits until `done`, or fails.
 pub(crate) fn wait_for(what: &str, done: impl FnMut() -> bool) {
-    wait_or(Duration::from_secs(10), what, done);
+    wait_or(Duration::from_secs(60), what, done);
 }
 
 pub(crate) fn wait_or(longest: Duration, what: &str, mut done: impl FnMut() -> bool) {

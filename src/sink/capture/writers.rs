@@ -389,6 +389,12 @@ impl Writers {
         }
     }
 
+    /// Does not wait for [`Capture`]s that are never dropped, because their threads are stuck: what has come is written at once and without
+    /// regard to what they might still send.
+    pub fn lose_workers(&self) {
+        self.stats.lose_workers();
+    }
+
     /// Ends everything, once all [`Capture`]s are dropped: writes what waits, publishes all files, runs
     /// the hook for the last of them. What could not be written in time is counted as `shutdown`.
     pub fn finish(self, deadline: Duration) -> Report {
