@@ -22,18 +22,18 @@ use crate::spool::retain::{self, Bounds, Cause, Going, Kept, Leaps, Now, Removed
 use crate::sys::folder::Space;
 use crate::time::{self, Monotonic};
 
+/// How often hidden files of earlier runs are looked for.
+const LEFT_EVERY: Duration = Duration::from_secs(5);
 /// How often things are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// After this nothing is tried for so long: many files in a row could not be deleted, or the folder could not be read.
 const PAUSE: Duration = Duration::from_secs(10);
-
 /// How many files in a row are many.
 const MANY: usize = 8;
 
 /// A file that could not be deleted is left alone for so long.
 const LEAVE: Duration = Duration::from_secs(60);
-
 /// Space that was freed has so long to show.
 const SETTLE: Duration = Duration::from_secs(2);
 

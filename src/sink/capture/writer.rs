@@ -78,6 +78,15 @@ pub(super) struct Writer {
     probe_at: Monotonic,
 }
 
+/// What comes for a writer that panics is lost with it from before anybody can find its channel closed.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.desk.shared.lose_writer();
+        }
+    }
+}
+
 impl Writer {
     pub(super) fn new(
         manner: Manner,
