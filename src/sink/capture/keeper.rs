@@ -488,8 +488,7 @@ fn find(output: &Path, view: Option<&View>, path: &Path) -> Option<Kept> {
     }
 }
 
-fn log(output: &Path, going: &Going) {
-    let Going { kept, cause } = going;
+fn log(output: &Path, Going { kept, cause }: &Going) {
     tracing::info!(
         target: "mirrortap::deleted",
         path = %output.join(&*kept.session).join(&*kept.name).display(),
