@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::failure::{self, Failure};
@@ -11,6 +12,9 @@ use crate::sys::privileges;
 /// Start commands for a sensor that may start none; the sensor runs this by itself.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The folder in which the files lie.
+    #[arg(long)]
+    output: PathBuf,
     /// The command and its first arguments.
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -21,6 +25,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
         privileges::drop_capabilities().map_err(|e| Failure::new(failure::SOFTWARE, e))?;
     }
-    capture::serve_runner(&args.command).map_err(|e| Failure::new(failure::SOFTWARE, e))?;
+    let served = capture::serve_runner(&args.command, &args.output);
+    served.map_err(|e| Failure::new(failure::SOFTWARE, e))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,8 +12,10 @@ use http_body_util::Full;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::control::hosts::Hosts;
+use crate::control::server::HELPERS;
 use crate::control::{Handles, Snapshot, Style, UdpErrors, metrics};
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -44,6 +46,8 @@ pub(crate) struct Room {
     hosts: Hosts,
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
+    /// Turns at the helper threads: who waits for one and goes away leaves no work behind.
+    turns: Arc<Semaphore>,
 }
 
 impl Room {
@@ -52,6 +56,7 @@ impl Room {
             handles,
             hosts,
             reloading: tokio::sync::Mutex::new(()),
+            turns: Arc::new(Semaphore::new(HELPERS)),
         }
     }
 }
@@ -103,7 +108,8 @@ fn style_of<B>(request: &Request<B>) -> Style {
 }
 
 async fn scrape(room: Arc<Room>, style: Style) -> Answer {
-    let text = helper(move || {
+    let turns = Arc::clone(&room.turns);
+    let text = helper(&turns, move || {
         let snapshot = (room.handles.snapshot)();
         let healthy = (room.handles.health)().is_ok();
         metrics(snapshot, healthy, UdpErrors::read(), style)
@@ -125,7 +131,8 @@ struct Status {
 }
 
 async fn status(room: Arc<Room>) -> Answer {
-    let text = helper(move || {
+    let turns = Arc::clone(&room.turns);
+    let text = helper(&turns, move || {
         let unhealthy_reason = (room.handles.health)().err();
         let status = Status {
             healthy: unhealthy_reason.is_none(),
@@ -144,7 +151,7 @@ async fn status(room: Arc<Room>) -> Answer {
 async fn reload(room: Arc<Room>) -> Answer {
     let _one = room.reloading.lock().await;
     let inner = Arc::clone(&room);
-    match helper(move || (inner.handles.reload)()).await {
+    match helper(&room.turns, move || (inner.handles.reload)()).await {
         Some(Ok(text)) => plain(StatusCode::OK, format!("{text}\n")),
         Some(Err(reason)) => plain(StatusCode::CONFLICT, format!("{reason}\n")),
         None => plain(
@@ -155,8 +162,16 @@ async fn reload(room: Arc<Room>) -> Answer {
 }
 
 /// Runs `work` on a helper thread; `None` when it panicked.
-async fn helper<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    tokio::task::spawn_blocking(work).await.ok()
+async fn helper<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let turn = Arc::clone(turns).acquire_owned().await.ok()?;
+    let body = move || {
+        let _turn = turn;
+        work()
+    };
+    tokio::task::spawn_blocking(body).await.ok()
 }
 
 fn not_allowed(allowed: &'static str) -> Answer {

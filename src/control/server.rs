@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const MAX_HEAD: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Threads for snapshots and reloads. What they read is cheap, so two are enough.
-const HELPERS: usize = 2;
+pub(crate) const HELPERS: usize = 2;
 /// How long a stop waits for a helper that is still at work.
 const STOP_WAIT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: out of file descriptors, most likely.

@@ -61,7 +61,7 @@ pub fn run(
     overrides.apply(&mut config);
     logging::init(&config.log);
     // before anything is opened that a passed socket could be taken for, or that a hook could inherit
-    let passed = Passed::from_env().map_err(pipeline::Error::from)?;
+    let mut passed = Passed::from_env().map_err(pipeline::Error::from)?;
     let runner = runner(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,6 +73,8 @@ pub fn run(
         Signals::new().map_err(Error::Runtime)?
     };
     let notify = notify::Notify::from_env();
+    let takes = matches!(config.source.kind, Kind::Udp | Kind::Auto);
+    notify.give_up(&passed.give_up(&config.source.listen, takes));
     let keeps = notify.keeps();
     let lasting = Lasting { passed, keeps };
     let base = sensor::base(file.as_deref());
@@ -102,9 +104,8 @@ pub fn run(
 /// There is no process to be had.
 pub fn runner(config: &Config) -> Result<Option<capture::Runner>, Error> {
     let command = config.writer.on_close.as_deref();
-    let runner = command.map(capture::Runner::start).transpose();
-    let runner = runner.map_err(Error::Runner)?;
-    Ok(runner)
+    let runner = command.map(|command| capture::Runner::start(command, &config.output));
+    runner.transpose().map_err(Error::Runner)
 }
 
 /// Closes the sandbox, and says what came of it.

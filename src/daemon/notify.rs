@@ -14,10 +14,13 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::source::passed::KEPT;
+use crate::source::passed;
+use crate::sys::sockopt;
 
 /// A service manager that does not read must not hold up the signal loop for longer.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to give up what it keeps. One that does not know how to say so costs this once, after a change of addresses.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The line to the service manager, if there is one.
 #[derive(Debug)]
@@ -62,10 +65,27 @@ impl Notify {
     /// Gives it the sockets to keep, under one name. While the sandbox is still open: descriptors travel by a call that it forbids.
     pub(super) fn keep(&self, sockets: &[OwnedFd]) {
         for socket in sockets {
-            let state = [NotifyState::FdStore, NotifyState::FdName(KEPT)];
-            if let Err(error) = sd_notify::notify_with_fds(&state, &[socket.as_fd()]) {
+            let keep = |name: String| {
+                let state = [NotifyState::FdStore, NotifyState::FdName(&name)];
+                sd_notify::notify_with_fds(&state, &[socket.as_fd()])
+            };
+            if let Err(error) = passed::name_of(socket).and_then(keep) {
                 tracing::warn!(%error, "The service manager does not keep a socket: what comes during a restart is lost.");
             }
+        }
+    }
+
+    /// Has it give up sockets that it keeps under these names, and waits until it has: until then they take their addresses.
+    pub(super) fn give_up(&self, names: &[String]) {
+        if names.is_empty() || self.line.is_none() {
+            return;
+        }
+        let told = names.iter().try_for_each(|name| {
+            let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
+            sd_notify::notify_with_fds(&state, &[])
+        });
+        if let Err(error) = told.and_then(|()| all_is_done()) {
+            tracing::warn!(%error, "The service manager may still keep a socket that is not listened on any more: what it receives is lost.");
         }
     }
 
@@ -124,6 +144,17 @@ fn open(name: &OsStr) -> io::Result<UnixDatagram> {
     socket.connect_addr(&manager)?;
     socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     Ok(socket)
+}
+
+/// Waits until the manager has done all that it was told: it closes its end of a pipe then (sd_notify(3), `BARRIER=1`).
+fn all_is_done() -> io::Result<()> {
+    let (reader, writer) = io::pipe()?;
+    sd_notify::notify_with_fds(&[NotifyState::Custom("BARRIER=1")], &[writer.as_fd()])?;
+    drop(writer);
+    match sockopt::poll_in(reader.as_fd(), BARRIER_TIMEOUT)? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Half of `WATCHDOG_USEC`, when it is meant for this process.

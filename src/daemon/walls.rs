@@ -3,6 +3,7 @@
 //! Takes: the configuration, where it was read, and the kind of the source. Gives: [`Needs`], and a line of log that says which walls
 //! stand. Holds: a folder that others share (`/etc`, `/tmp`) is never opened as a whole because one file in it is wanted.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config};
@@ -10,10 +11,31 @@ use crate::sandbox::{Calls, Enforced, Mode, Needs, Part};
 use crate::source::Kind;
 
 /// Folders that hold much that is not ours.
-const SHARED: [&str; 15] = [
-    "/", "/etc", "/root", "/home", "/tmp", "/var", "/var/tmp", "/var/lib", "/run", "/usr", "/opt",
-    "/srv", "/mnt", "/proc", "/dev",
+const SHARED: [&str; 19] = [
+    "/",
+    "/etc",
+    "/root",
+    "/home",
+    "/tmp",
+    "/var",
+    "/var/tmp",
+    "/var/lib",
+    "/var/log",
+    "/run",
+    "/usr",
+    "/usr/local",
+    "/usr/local/etc",
+    "/opt",
+    "/srv",
+    "/mnt",
+    "/media",
+    "/proc",
+    "/dev",
 ];
+/// Folders of homes.
+const HOMES: [&str; 3] = ["/home", "/var/home", "/run/user"];
+/// A folder that all may write to has this bit (inode(7), S_ISVTX).
+const STICKY: u32 = 0o1000;
 
 /// What a program with this configuration needs; `source` is the kind of a live one.
 pub(super) fn needs(config: &Config, file: Option<&Path>, source: Option<Kind>) -> Needs {
@@ -69,15 +91,27 @@ fn around(file: &Path) -> Vec<PathBuf> {
     let folders = [named, config::base(&real).to_owned()];
     let mut all: Vec<PathBuf> = folders
         .into_iter()
-        .map(
-            |folder| match SHARED.iter().any(|shared| folder == Path::new(shared)) {
-                true => real.clone(),
-                false => folder,
-            },
-        )
+        .map(|folder| match is_shared(&folder) {
+            true => real.clone(),
+            false => folder,
+        })
         .collect();
     all.dedup();
     all
+}
+
+/// Whether a folder holds much that is not ours: one of the system, a home, one that all may write to.
+fn is_shared(folder: &Path) -> bool {
+    let is_one_of =
+        |known: &[&str], path: &Path| known.iter().any(|known| path == Path::new(known));
+    let mode = std::fs::metadata(folder).map_or(0, |told| told.mode());
+    let home = || std::env::home_dir().and_then(|home| std::fs::canonicalize(home).ok());
+    is_one_of(&SHARED, folder)
+        || folder
+            .parent()
+            .is_some_and(|parent| is_one_of(&HOMES, parent))
+        || mode & STICKY != 0
+        || home().as_deref() == Some(folder)
 }
 
 /// The folders that the service manager made for us and names in a variable, parted by colons.
@@ -109,6 +143,29 @@ mod tests {
             around(Path::new("/etc/passwd")),
             [PathBuf::from("/etc/passwd")]
         );
+    }
+
+    #[test]
+    fn homes_and_folders_for_everybody_are_shared_and_a_folder_of_ones_own_is_not() {
+        for shared in [
+            "/",
+            "/etc",
+            "/root",
+            "/tmp",
+            "/var/lib",
+            "/home/alice",
+            "/run/user/1000",
+            "/usr/local/etc",
+        ] {
+            assert!(is_shared(Path::new(shared)), "{shared}");
+        }
+        for own in ["/etc/mirrortap", "/home/alice/mirrortap", "/config"] {
+            assert!(!is_shared(Path::new(own)), "{own}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o1777);
+        std::fs::set_permissions(folder.path(), mode).unwrap();
+        assert!(is_shared(folder.path()));
     }
 
     #[test]

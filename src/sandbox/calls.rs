@@ -41,7 +41,7 @@ const PLAIN: &[Call] = calls![
     // waiting
     SYS_ppoll SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2 SYS_pipe2
     // sockets that are open
-    SYS_accept4 SYS_recvfrom SYS_recvmsg SYS_recvmmsg SYS_getsockname SYS_getpeername SYS_getsockopt SYS_setsockopt SYS_shutdown
+    SYS_accept4 SYS_recvfrom SYS_recvmsg SYS_recvmmsg SYS_getsockname SYS_getpeername SYS_getsockopt SYS_shutdown
     // who and what
     SYS_getpid SYS_getppid SYS_getuid SYS_geteuid SYS_getgid SYS_getegid SYS_getrandom SYS_getrusage SYS_sysinfo SYS_uname
 ];
@@ -127,6 +127,7 @@ fn conditional() -> Vec<Conditional> {
             number: libc::SYS_prctl,
             any: values(0, &[libc::PR_SET_NAME as u64, NAME_MEMORY]),
         },
+        options(),
         Conditional {
             name: "fcntl",
             number: libc::SYS_fcntl,
@@ -147,6 +148,23 @@ fn conditional() -> Vec<Conditional> {
             ),
         },
     ]
+}
+
+/// To refuse what comes after the stop, and how long to wait. None that outlives the process in a socket that was passed or is kept, but for
+/// the filter, which whoever gets it next takes off.
+const OPTIONS: [libc::c_int; 3] = [libc::SO_ATTACH_FILTER, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
+
+/// Options of sockets.
+fn options() -> Conditional {
+    let with = |option| {
+        let of_sockets = (1, WORD, libc::SOL_SOCKET as u64);
+        vec![of_sockets, (2, WORD, option as u64)]
+    };
+    Conditional {
+        name: "setsockopt",
+        number: libc::SYS_setsockopt,
+        any: OPTIONS.map(with).to_vec(),
+    }
 }
 
 /// Descriptors and locks; none that has signals sent.
@@ -180,6 +198,8 @@ impl Calls {
                 vec![
                     (0, WORD, family as u64),
                     (1, datagram, libc::SOCK_DGRAM as u64),
+                    // another protocol would have the kernel load its module
+                    (2, WORD, 0),
                 ]
             };
             more.push(Conditional {

@@ -5,13 +5,25 @@
 //! several); any other is an error that names it, but for one of our own that was kept for an address which is not listened on any more.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::sys;
 
-/// The name under which a sensor has its own sockets kept.
+/// How the names begin under which a sensor has its own sockets kept.
 pub const KEPT: &str = "mirrortap-udp";
+
+/// The name under which a bound socket is kept: one for each address, so that those of an address can be given up without the others. A
+/// name has no colon (`FDNAME` in sd_notify(3)).
+///
+/// # Errors
+/// Those of getsockname(2).
+pub fn name_of(socket: impl AsFd) -> std::io::Result<String> {
+    let bound = SockRef::from(&socket.as_fd()).local_addr()?.as_socket();
+    let address = bound.map_or_else(String::new, |a| format!("-{}-{}", a.ip(), a.port()));
+    Ok(format!("{KEPT}{}", address.replace(':', ".")))
+}
 
 /// Why passed sockets can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +104,25 @@ impl Passed {
         self.0.is_empty()
     }
 
+    /// Closes those of our own that were kept for an address which is not listened on any more, and gives their names: as long as somebody else
+    /// keeps them too, they take the address, and what comes to it, from whoever binds it now. `takes` says whether the source has any use for
+    /// sockets.
+    pub fn give_up(&mut self, listen: &[SocketAddr], takes: bool) -> Vec<String> {
+        let wanted = |named: &Named| {
+            let has_place = || listen.iter().any(|asked| is_same(named.bound, *asked));
+            !named.name.starts_with(KEPT) || takes && has_place()
+        };
+        let (stay, go): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.0).into_iter().partition(wanted);
+        self.0 = stay;
+        for Named { bound, .. } in &go {
+            tracing::info!(address = %bound, "A socket that was kept is not listened on any more; it is closed.");
+        }
+        let mut names: Vec<String> = go.into_iter().map(|named| named.name).collect();
+        names.dedup();
+        names
+    }
+
     /// The sockets of an address.
     ///
     /// # Errors
@@ -108,19 +139,15 @@ impl Passed {
         Ok(found.into_iter().map(|named| named.socket).collect())
     }
 
-    /// Whatever was not taken is a mistake, unless it is our own from before the configuration changed: then it is closed.
+    /// Whatever was not taken is a mistake: our own from before the configuration changed were given up earlier.
     ///
     /// # Errors
     /// The first mistake.
     pub(crate) fn refuse_rest(&mut self) -> Result<(), Error> {
-        for named in self.0.drain(..) {
-            if named.name != KEPT {
-                let Named { name, bound, .. } = named;
-                return Err(Error::Unwanted { name, bound });
-            }
-            tracing::info!(address = %named.bound, "A socket that was kept is not listened on any more; it is closed.");
+        match self.0.drain(..).next() {
+            Some(Named { name, bound, .. }) => Err(Error::Unwanted { name, bound }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A source of this kind takes none of them: those that others bound are a mistake.
@@ -128,9 +155,9 @@ impl Passed {
     /// # Errors
     /// There is one.
     pub(crate) fn refuse_all(&mut self, kind: &'static str) -> Result<(), Error> {
-        match self.0.drain(..).all(|named| named.name == KEPT) {
-            true => Ok(()),
-            false => Err(Error::Source(kind)),
+        match self.0.drain(..).next() {
+            None => Ok(()),
+            Some(_) => Err(Error::Source(kind)),
         }
     }
 }
@@ -223,10 +250,19 @@ mod tests {
     }
 
     #[test]
-    fn our_own_from_before_is_closed_without_a_word_of_blame() {
-        let mut passed = Passed(vec![named(KEPT, udp("127.0.0.1:0", true))]);
-        passed.refuse_rest().unwrap();
-        assert!(passed.is_empty());
+    fn our_own_from_before_are_closed_and_named_and_those_that_are_wanted_stay() {
+        let (old, new) = (udp("127.0.0.1:0", true), udp("[::1]:0", true));
+        let names = [name_of(&old).unwrap(), name_of(&new).unwrap()];
+        assert!(names[0].starts_with("mirrortap-udp-127.0.0.1-"));
+        assert!(names.iter().all(|name| !name.contains(':')), "{names:?}");
+        let others = udp("127.0.0.1:0", true);
+        let listen = new.local_addr().unwrap().as_socket().unwrap();
+        let [one, two] = &names;
+        let mut passed = Passed(vec![named(one, old), named(two, new), named("a", others)]);
+        assert_eq!(passed.give_up(&[listen], true), [one.clone()]);
+        assert_eq!(passed.0.len(), 2);
+        assert_eq!(passed.give_up(&[listen], false), [two.clone()]);
+        assert!(passed.refuse_rest().is_err(), "that of somebody else");
     }
 
     #[test]

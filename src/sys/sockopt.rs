@@ -146,7 +146,7 @@ pub(super) fn get(
 ///
 /// # Errors
 /// Those of poll(2); EINTR is no event.
-pub(super) fn poll_in(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<libc::c_short> {
+pub fn poll_in(socket: BorrowedFd<'_>, timeout: Duration) -> io::Result<libc::c_short> {
     let mut asked = libc::pollfd {
         fd: socket.as_raw_fd(),
         events: libc::POLLIN,

@@ -222,6 +222,7 @@ fn nobody_can_be_spoken_to_from_inside() {
         let message: libc::msghdr = unsafe { zeroed() };
         let message = (&raw const message) as Long;
         let open = Long::from(libc::MSG_FASTOPEN);
+        let level = Long::from(libc::SOL_SOCKET);
         let mut attempts: Vec<Attempt> = vec![
             ("connect", libc::SYS_connect, [tcp, to, len, 0, 0, 0]),
             ("connect, a datagram socket", libc::SYS_connect, [udp, to, len, 0, 0, 0]),
@@ -230,6 +231,9 @@ fn nobody_can_be_spoken_to_from_inside() {
             ("sendto with an address", libc::SYS_sendto, [udp, to, 1, 0, to, len]),
             ("sendto, opening a connection", libc::SYS_sendto, [tcp, to, 1, open, to, len]),
             ("sendto, opening one to nobody", libc::SYS_sendto, [tcp, to, 1, open, 0, 0]),
+            ("setsockopt, to close a kept socket for good", libc::SYS_setsockopt, [udp, level, Long::from(libc::SO_LOCK_FILTER), to, 4, 0]),
+            ("setsockopt, to take it off the network", libc::SYS_setsockopt, [udp, level, Long::from(libc::SO_BINDTODEVICE), to, 4, 0]),
+            ("setsockopt, of IP", libc::SYS_setsockopt, [udp, 0, Long::from(libc::IP_MINTTL), to, 4, 0]),
             ("sendmsg", libc::SYS_sendmsg, [udp, message, 0, 0, 0, 0]),
             ("sendmmsg", libc::SYS_sendmmsg, [udp, message, 1, 0, 0, 0]),
         ];
@@ -288,10 +292,21 @@ fn a_ring_gets_a_socket_to_ask_about_interfaces_and_can_do_nothing_else_with_it(
                 0,
             ],
         );
-        let _ = write!(out, "{is_there} {} {raw} {stream}", index.is_err());
+        let l2tp = call(
+            libc::SYS_socket,
+            [
+                Long::from(libc::AF_INET),
+                Long::from(libc::SOCK_DGRAM),
+                115,
+                0,
+                0,
+                0,
+            ],
+        );
+        let _ = write!(out, "{is_there} {} {raw} {stream} {l2tp}", index.is_err());
     });
     // SIOCGIFINDEX is not what it asks
-    assert_eq!(said, format!("true true {0} {0}", libc::EPERM));
+    assert_eq!(said, format!("true true {0} {0} {0}", libc::EPERM));
 }
 
 /// What becomes of an attempt: `ok`, or the kind of error.

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """A stand-in for systemd's file descriptor store: starts the sensor, keeps the sockets that it hands over, and gives them back at the next
-start. Sends numbered packets all the while, also between the runs. Prints what was sent, received and kept, as JSON."""
+start. Sends numbered packets all the while, also between the runs. Prints what was sent, received and kept, as JSON.
+
+With `moved` as last argument the second of two runs listens on another address: what is kept by then has to be given up."""
 
 import json
 import os
@@ -17,6 +19,7 @@ notify_path = os.path.join(folder, "notify")
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 notify.bind(notify_path)
 notify.settimeout(60)
+# name and descriptor
 kept = []
 # whatever proxy the environment names: it is for others
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -29,7 +32,17 @@ def listen():
             message, fds, _, _ = socket.recv_fds(notify, 4096, 4)
         except OSError:
             return
-        kept.extend(fds)
+        told = dict(line.split("=", 1) for line in message.decode().splitlines())
+        name = told.get("FDNAME", "stored")
+        if "FDSTORE" in told:
+            kept.extend((name, fd) for fd in fds)
+        else:
+            # a barrier, too
+            if "FDSTOREREMOVE" in told:
+                fds += [fd for kept_as, fd in kept if kept_as == name]
+                kept[:] = [(kept_as, fd) for kept_as, fd in kept if kept_as != name]
+            for fd in fds:
+                os.close(fd)
         if b"READY=1" in message:
             ready.set()
 
@@ -47,15 +60,15 @@ def send(count):
         sent += 1
 
 
-def start():
+def start(host="127.0.0.1"):
     ready.clear()
-    passed = kept[:1]
-
+    names = kept[:1]
+    passed = [fd for _, fd in names]
     env = dict(os.environ, NOTIFY_SOCKET=notify_path, FDSTORE="4")
-    command = [program, "run", "--listen", f"127.0.0.1:{udp}", "--control", f"127.0.0.1:{http}", "--output", os.path.join(folder, "out"), "--json"]
+    command = [program, "run", "--listen", f"{host}:{udp}", "--control", f"127.0.0.1:{http}", "--output", os.path.join(folder, "out"), "--json"]
     if passed:
-        env.update(LISTEN_FDS=str(len(passed)), LISTEN_FDNAMES="mirrortap-udp")
-        shell = f"exec 60<&{passed[0]}; exec 3<&60 60<&-; export LISTEN_PID=$$; exec \"$0\" \"$@\""
+        env.update(LISTEN_FDS=str(len(passed)), LISTEN_FDNAMES=names[0][0])
+        shell = f"exec 60<&{passed[0]} {passed[0]}<&-; exec 3<&60 60<&-; export LISTEN_PID=$$; exec \"$0\" \"$@\""
         command = ["bash", "-c", shell] + command
     child = subprocess.Popen(command, env=env, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 60
@@ -72,7 +85,28 @@ def stop(child):
     return json.loads(out.splitlines()[-1])["received"]
 
 
+def wait_received(count):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with DIRECT.open(f"http://127.0.0.1:{http}/status", timeout=30) as answer:
+            if json.load(answer)["ledger"]["received"] >= count:
+                return
+        time.sleep(0.05)
+
+
+def end():
+    print(json.dumps({"sent": sent, "received": received, "kept": [name for name, _ in kept]}))
+    sys.exit()
+
+
 received = 0
+if sys.argv[5:] == ["moved"]:
+    for host in ["127.0.0.1", "0.0.0.0"]:
+        child = start(host)
+        send(500)
+        wait_received(500)
+        received += stop(child)
+    end()
 for _ in range(3):
     child = start()
     send(500)
@@ -80,11 +114,6 @@ for _ in range(3):
     # what was not read before the stop, and this, wait together
     send(500)
 child = start()
-deadline = time.monotonic() + 60
-while time.monotonic() < deadline:
-    with DIRECT.open(f"http://127.0.0.1:{http}/status", timeout=30) as answer:
-        if received + json.load(answer)["ledger"]["received"] >= sent:
-            break
-    time.sleep(0.05)
+wait_received(sent - received)
 received += stop(child)
-print(json.dumps({"sent": sent, "received": received, "kept": len(kept)}))
+end()

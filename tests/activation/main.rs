@@ -212,29 +212,48 @@ fn without_passed_sockets_what_comes_during_a_restart_is_lost_and_nothing_else()
     assert_eq!(found.len() as u64, written);
 }
 
-#[test]
-fn sockets_that_the_sensor_has_bound_itself_are_kept_for_it_and_given_back() {
-    if !is_root() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
+/// What the stand-in for systemd's store of descriptors says; `port` is where the sensor listens.
+fn keeper(folder: &Path, port: u16, more: &[&str]) -> serde_json::Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/activation/keeper.py");
     let out = tool("python3")
         .arg(script)
         .arg(PROGRAM)
-        .arg(folder.path())
-        .args([free_udp_port().to_string(), free_tcp_port().to_string()])
+        .arg(folder)
+        .args([port.to_string(), free_tcp_port().to_string()])
+        .args(more)
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success(), "{said}");
     let told: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    println!("{told}");
     assert_eq!(told["sent"], told["received"], "{told}\n{said}");
-    assert_eq!(told["kept"], 1, "{told}\n{said}");
-    let found = numbers(&folder.path().join("out"));
+    let found = numbers(&folder.join("out"));
     assert_eq!(Some(found.len() as u64), told["sent"].as_u64());
+    told
+}
+
+#[test]
+fn sockets_that_the_sensor_has_bound_itself_are_kept_for_it_and_given_back() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_udp_port();
+    let told = keeper(folder.path(), port, &[]);
+    println!("{told}");
+    let kept = format!("mirrortap-udp-127.0.0.1-{port}");
+    assert_eq!(told["kept"], serde_json::json!([kept]));
+}
+
+#[test]
+fn a_kept_socket_of_an_address_that_is_not_listened_on_any_more_is_given_up_before_the_new_one_is_bound()
+ {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_udp_port();
+    let told = keeper(folder.path(), port, &["moved"]);
+    let kept = format!("mirrortap-udp-0.0.0.0-{port}");
+    assert_eq!(told["kept"], serde_json::json!([kept]), "and that alone");
 }
 
 /// Runs the sensor to its end, which comes at once where it refuses to start.

@@ -105,7 +105,7 @@ fn a_limit_on_the_size_of_files_costs_counted_packets_and_does_not_kill() {
 
 #[test]
 fn the_hidden_verb_without_a_sensor_ends_at_once() {
-    let out = mirrortap(&["hook-runner", "--", "true"]);
+    let out = mirrortap(&["hook-runner", "--output", "out", "--", "true"]);
     assert!(!out.status.success());
     let help = mirrortap(&["--help"]);
     assert!(!String::from_utf8_lossy(&help.stdout).contains("hook-runner"));

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::{Component, Path};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -51,14 +52,16 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Starts the process: this program, with a verb that nobody else uses.
+    /// Starts the process: this program, with a verb that nobody else uses. It runs the command for files below `output` only.
     ///
     /// # Errors
     /// No socket or no process is to be had.
-    pub fn start(command: &[String]) -> io::Result<Self> {
+    pub fn start(command: &[String], output: &Path) -> io::Result<Self> {
         let (line, far) = UnixStream::pair()?;
         let process = Command::new("/proc/self/exe")
             .arg(VERB)
+            .arg("--output")
+            .arg(output)
             .arg("--")
             .args(command)
             .stdin(OwnedFd::from(far))
@@ -129,7 +132,7 @@ impl Drop for Runner {
 ///
 /// # Errors
 /// The socket is none, or what comes through it makes no sense.
-pub fn serve(command: &[OsString]) -> io::Result<()> {
+pub fn serve(command: &[OsString], output: &Path) -> io::Result<()> {
     let mut line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     loop {
         line.set_read_timeout(None)?;
@@ -143,7 +146,7 @@ pub fn serve(command: &[OsString]) -> io::Result<()> {
         if message.is_empty() {
             continue;
         }
-        let ended = start(command, &message).and_then(|child| watch(child, &mut line));
+        let ended = start(command, output, &message).and_then(|child| watch(child, &mut line));
         let answer = match ended {
             Ok(Ended::Well) => vec![GOOD],
             Ok(Ended::Badly(text)) => [&[BAD], text.as_bytes()].concat(),
@@ -155,14 +158,31 @@ pub fn serve(command: &[OsString]) -> io::Result<()> {
     }
 }
 
-fn start(command: &[OsString], message: &[u8]) -> io::Result<Child> {
+fn start(command: &[OsString], output: &Path, message: &[u8]) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or(ErrorKind::NotFound)?;
     let (head, rest) = message.split_first_chunk().ok_or(ErrorKind::InvalidData)?;
     let (path, json) = rest
         .split_at_checked(u32::from_le_bytes(*head) as usize)
         .ok_or(ErrorKind::InvalidData)?;
-    launch(program, arguments, &OsString::from_vec(path.to_vec()), json)
+    let path = OsString::from_vec(path.to_vec());
+    // a sensor that somebody else speaks for may ask for anything
+    if !is_below(Path::new(&path), output) {
+        return Err(io::Error::other("the path is not one of the output"));
+    }
+    launch(program, arguments, &path, json)
 }
+
+/// Whether a path leads from `output` downwards.
+fn is_below(path: &Path, output: &Path) -> bool {
+    let is_name = |part| matches!(part, Component::Normal(_));
+    path.strip_prefix(output).is_ok_and(|rest| {
+        let mut parts = rest.components();
+        !rest.as_os_str().is_empty() && parts.all(is_name)
+    })
+}
+
+/// As much as any pipe takes without a reader (pipe(7): a page at least).
+const FITS: usize = 4096;
 
 /// Starts a command for a file.
 pub(super) fn launch<S: AsRef<OsStr>>(
@@ -178,8 +198,14 @@ pub(super) fn launch<S: AsRef<OsStr>>(
         .stdout(Stdio::null())
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // The text fits into a pipe, so this cannot block; a command may choose not to read it.
-        let _ = stdin.write_all(json);
+        // a command may choose not to read it; whoever waits for that must not be the one who watches the command
+        if json.len() <= FITS {
+            let _ = stdin.write_all(json);
+        } else {
+            let json = json.to_vec();
+            let writer = std::thread::Builder::new().name("describe".to_owned());
+            let _ = writer.spawn(move || stdin.write_all(&json));
+        }
     }
     Ok(child)
 }
@@ -273,6 +299,37 @@ mod tests {
             receive(&mut b).unwrap_err().kind(),
             ErrorKind::UnexpectedEof
         );
+    }
+
+    #[test]
+    fn a_path_that_is_not_below_the_output_is_refused() {
+        let run = |path: &str| {
+            let message = [&len(path.as_bytes()).unwrap(), path.as_bytes()].concat();
+            start(&["true".into()], Path::new("/a/out"), &message)
+        };
+        for path in [
+            "/a/out/../x",
+            "/a/outside",
+            "/a/out",
+            "/etc/passwd",
+            "-x",
+            "",
+        ] {
+            assert!(run(path).is_err(), "{path}");
+        }
+        run("/a/out/session/file.pcap").unwrap().wait().unwrap();
+        for (path, output) in [("out/a", "out"), ("./a", "."), ("./out/a", "./out")] {
+            assert!(is_below(Path::new(path), Path::new(output)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_never_reads_its_long_description_is_killed_all_the_same() {
+        let long = vec![b' '; 1 << 20];
+        let child = launch::<OsString>(OsStr::new("sleep"), &[], OsStr::new("60"), &long).unwrap();
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        send(&mut near, &[]).unwrap();
+        assert_eq!(watch(child, &mut far).unwrap(), Ended::Killed);
     }
 
     #[test]
