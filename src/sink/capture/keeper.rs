@@ -22,18 +22,18 @@ use crate::spool::retain::{self, Bounds, Cause, Going, Kept, Leaps, Now, Removed
 use crate::sys::folder::Space;
 use crate::time::{self, Monotonic};
 
-/// How often hidden files of earlier runs are looked for.
-const LEFT_EVERY: Duration = Duration::from_secs(5);
 /// How often things are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// After this nothing is tried for so long: many files in a row could not be deleted, or the folder could not be read.
 const PAUSE: Duration = Duration::from_secs(10);
+
 /// How many files in a row are many.
 const MANY: usize = 8;
 
 /// A file that could not be deleted is left alone for so long.
 const LEAVE: Duration = Duration::from_secs(60);
+
 /// Space that was freed has so long to show.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -398,92 +398,6 @@ impl Keeper {
 
 fn log(output: &Path, going: &Going) {
     let Going { kept, cause } = going;
-impl View {
-    fn read(output: &Path, stats: &Stats) -> io::Result<Self> {
-        let found = retain::scan(output)?;
-        for link in &found.links {
-            tracing::warn!(
-                session = link,
-                "retention: the session's folder is a symbolic link; its files are neither counted nor deleted"
-            );
-        }
-        for unread in &found.unread {
-            tracing::warn!("retention: a folder cannot be read, its files are left out: {unread}");
-        }
-        let mut shelf = Shelf::default();
-        // a file of this run counts when it is told
-        let files = found.files.into_iter();
-        files
-            .filter(|f| !stats.weights.is_ours(f.identity))
-            .for_each(|f| shelf.put(f));
-        let hidden = found.hidden.into_iter();
-        let left = hidden
-            .filter(|h| !stats.weights.is_ours(h.identity))
-            .collect();
-        let base = Folder::open(output)?;
-        let facts = base.facts(".".as_ref())?;
-        Ok(Self {
-            output: output.to_owned(),
-            base,
-            identity: (facts.device, facts.inode),
-            shelf,
-            left,
-            left_at: Monotonic::default(),
-        })
-    }
-
-    fn forget(&mut self, kept: &Kept) {
-        self.shelf.take(&kept.session, kept.mark, &kept.name);
-    }
-
-    /// Hidden files that are gone were recovered, or set aside; what that left beside them takes space too.
-    fn look_for_left(&mut self, weights: &Weights) {
-        let (there, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.left)
-            .into_iter()
-            .partition(|hidden| hidden.is_there(&self.base));
-        self.left = there;
-        let sessions: BTreeSet<_> = gone.into_iter().map(|hidden| hidden.session).collect();
-        for session in sessions {
-            // a folder that cannot be read now is one that was removed: it takes nothing
-            let hidden = retain::hidden(&self.output, &self.base, &session).unwrap_or_default();
-            let known: HashSet<_> = self.left.iter().map(|h| h.identity).collect();
-            let new = hidden.into_iter().filter(|h| !known.contains(&h.identity));
-            self.left
-                .extend(new.filter(|h| !weights.is_ours(h.identity)));
-        }
-    }
-
-    /// What is not published: of this run, and what earlier ones left.
-    fn pressure(&mut self, stats: &Stats) -> (Pressure, HashMap<Arc<str>, Pressure>) {
-        let now = time::monotonic();
-        if now >= self.left_at {
-            // some are recovered meanwhile
-            self.look_for_left(&stats.weights);
-            self.left_at = now.plus(LEFT_EVERY);
-        }
-        let (mut all, mut of) = stats.weights.look();
-        for Hidden { session, bytes, .. } in &self.left {
-            all.unfinished += bytes;
-            of.entry(Arc::clone(session)).or_default().unfinished += bytes;
-        }
-        (all, of)
-    }
-}
-
-/// A published file by its path, where it is one that is looked after.
-fn find(output: &Path, view: Option<&View>, path: &Path) -> Option<Kept> {
-    let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
-    let session: Arc<str> = folder.file_name()?.to_str()?.into();
-    if folder.parent() != Some(output) {
-        return None;
-    }
-    match view {
-        Some(view) => retain::kept(&view.base.folder((*session).as_ref()).ok()?, &session, name),
-        None => retain::kept(&Folder::open(folder).ok()?, &session, name),
-    }
-}
-
-fn log(output: &Path, Going { kept, cause }: &Going) {
     tracing::info!(
         target: "mirrortap::deleted",
         path = %output.join(&*kept.session).join(&*kept.name).display(),
