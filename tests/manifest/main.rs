@@ -227,3 +227,22 @@ fn a_file_that_a_killed_run_published_and_did_not_tell_of_is_found_by_the_next()
     }
     assert_eq!(place.lines().last().unwrap()["unlisted"], 0);
 }
+
+#[test]
+fn a_file_of_a_run_that_was_killed_before_its_first_line_is_found_too() {
+    let place = Place::filled();
+    // as if a run had published it and was killed while it still read the manifest
+    let name = place.names().pop().unwrap();
+    let (from, to) = (
+        place.out().join(&name),
+        place.out().join(name.replace("-00000", "-90000")),
+    );
+    assert!(!to.exists());
+    fs::copy(from, &to).unwrap();
+    assert_eq!(place.damages(&[]), ["not listed"]);
+    place.replay("");
+    place.assert_good(&[]);
+    let kinds: Vec<_> = place.lines().iter().map(|l| l["kind"].clone()).collect();
+    assert_eq!(kinds.iter().filter(|k| *k == "found").count(), 1);
+    assert_eq!(place.lines().last().unwrap()["unlisted"], 0);
+}

@@ -122,7 +122,7 @@ impl Offline {
     pub fn end(self) -> Result<(), OfflineError> {
         let end = |mut book: Book| {
             // files that an earlier run left are the next sensor's to find
-            let unlisted = book.past.open_since.is_none().then_some(book.unlisted);
+            let unlisted = book.past.is_closed.then_some(book.unlisted);
             book.write(&Entry::Stopped(Box::new(Stopped {
                 unlisted,
                 ..Stopped::default()

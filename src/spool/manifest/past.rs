@@ -46,8 +46,11 @@ pub(super) struct Past {
     pub(super) len: u64,
     /// What follows them without a line break.
     pub(super) torn: Option<Raw>,
-    /// When the first run began that may have left files without a line: every later one ended without saying that it left none.
+    /// From when on there may be files without a line: since the last run that said it left none had ended, or since the first began.
+    /// A run that was killed before it had written anything leaves no other trace.
     pub(super) open_since: Option<String>,
+    /// Whether every run has said at its end that it left none.
+    pub(super) is_closed: bool,
     /// The files that were listed and not removed.
     pub(super) names: Names,
 }
@@ -61,6 +64,7 @@ impl Past {
             len: 0,
             torn: None,
             open_since: None,
+            is_closed: true,
             names: Names::default(),
         }
     }
@@ -102,9 +106,13 @@ impl Past {
         self.sequence = told.sequence;
         match (told.kind.as_str(), told.lists(), told.name.as_deref()) {
             ("run", ..) => {
+                self.is_closed = false;
                 self.open_since.get_or_insert(told.time);
             }
-            ("stopped", ..) if told.unlisted == Some(0) => self.open_since = None,
+            ("stopped", ..) if told.unlisted == Some(0) => {
+                self.is_closed = true;
+                self.open_since = Some(told.time);
+            }
             ("deleted" | "aside", _, Some(name)) => self.names.remove(name),
             (_, Some(name), _) => self.names.add(name),
             _ => {}

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 
 use crate::spool::manifest::files::{Found, Search};
 use crate::spool::manifest::line::Place;
@@ -185,6 +185,9 @@ impl Scribe {
                 return;
             }
         }
+        if last {
+            self.end_search();
+        }
         self.fill_in(&mut letter.entry);
         self.waiting.push_back(letter);
     }
@@ -195,6 +198,19 @@ impl Scribe {
         }
         letter.count_unlisted(&self.counters);
         letter.answer(Outcome::Refused);
+    }
+
+    /// Gives the search a moment to end, so that the last line can say that nothing is missing.
+    fn end_search(&mut self) {
+        let end = time::monotonic().plus(RETRY_EVERY);
+        while let Some(search) = self.search.found() {
+            match search.recv_timeout(end.since(time::monotonic())) {
+                Ok(found) => self.found.push(found),
+                Err(RecvTimeoutError::Disconnected) => self.search = Search::none(),
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+        }
+        self.list_found();
     }
 
     /// What only the scribe knows.
