@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::failure::{self, Failure};
 use crate::spool::lock;
-use crate::spool::manifest::Offline;
+use crate::spool::manifest::{Offline, OfflineError};
 use crate::spool::recover::{self, Below, Outcome, Recovered};
 
 /// Recover the capture files that a crash left: each hidden file is cut at its last whole record, completed, and given
@@ -81,16 +81,15 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         dry_run: args.dry_run,
         ..Report::default()
     };
-    for path in &below.files {
-        let outcome = match args.dry_run {
-            true => recover::look(path, &|| false),
-            false => recover::recover(path, &|| false),
-        };
-        report.add(path, outcome);
-    }
     let listed = match args.dry_run {
-        true => Ok(0),
-        false => report.list().write(args.key.as_deref()),
+        true => {
+            report.look(&below.files);
+            Ok(())
+        }
+        false => {
+            let lines = Offline::new(args.key.as_deref());
+            report.recover(&below.files, lines.map_err(unusable)?)
+        }
     };
     report.skip(below);
     let printed = match args.json {
@@ -101,6 +100,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         .map_err(|e| Failure::new(failure::IO, format!("cannot write to standard output: {e}")))?;
     listed.map_err(|e| Failure::new(failure::IO, e))?;
     Ok(ExitCode::from(report.code()))
+}
+
+fn unusable(error: OfflineError) -> Failure {
+    Failure::new(failure::IO, error)
 }
 
 fn refused(error: &lock::Error) -> Failure {
@@ -114,14 +117,36 @@ fn refused(error: &lock::Error) -> Failure {
 }
 
 impl Report {
-    /// The lines for the manifest.
-    fn list(&self) -> Offline {
-        let mut lines = Offline::default();
-        self.recovered.iter().for_each(|file| lines.recovered(file));
-        for file in &self.aside {
-            lines.aside(&file.partial, &file.path, &file.reason);
+    /// Looks at files, and does nothing.
+    fn look(&mut self, files: &[PathBuf]) {
+        for path in files {
+            self.add(path, recover::look(path, &|| false));
         }
-        lines
+    }
+
+    /// Recovers files, each with its line in the manifest. Gives the first reason why one has none.
+    fn recover(&mut self, files: &[PathBuf], mut lines: Offline) -> Result<(), OfflineError> {
+        let mut listed = Ok(());
+        for path in files {
+            if let Err(error) = lines.begin(path) {
+                self.leave(path, error.to_string());
+                continue;
+            }
+            let outcome = recover::recover(path, &|| false);
+            let written = match &outcome {
+                Ok(Outcome::Recovered(file)) => lines.recovered(file),
+                Ok(Outcome::Aside { partial, path, why }) => lines.aside(partial, path, why),
+                Err(_) => Ok(()),
+            };
+            listed = listed.and(written);
+            self.add(path, outcome);
+        }
+        listed.and(lines.end())
+    }
+
+    fn leave(&mut self, path: &Path, reason: String) {
+        let path = path.to_owned();
+        self.left.push(Left { path, reason });
     }
 
     fn add(&mut self, path: &Path, outcome: Result<Outcome, recover::Error>) {
@@ -132,10 +157,7 @@ impl Report {
                 path,
                 reason: why,
             }),
-            Err(error) => self.left.push(Left {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            }),
+            Err(error) => self.leave(path, error.to_string()),
         }
     }
 

@@ -116,7 +116,10 @@ fn unreadable(dir: &Path, error: &io::Error) -> Failure {
 
 fn text(finding: &Finding) -> String {
     let mark = if finding.damage { "BAD " } else { "note" };
-    format!("{mark} {}: {}", finding.what, finding.message)
+    // names come from the manifest: what a terminal takes for a command is no part of a line
+    let clean = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+    let message: String = finding.message.chars().map(clean).collect();
+    format!("{mark} {}: {message}", finding.what)
 }
 
 fn conclusion(report: &Report, options: &Options) -> String {
@@ -153,4 +156,23 @@ fn conclusion(report: &Report, options: &Options) -> String {
         lines.insert(lines.len() - 3, line);
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_the_manifest_gives_a_terminal_no_commands() {
+        let finding = Finding {
+            damage: true,
+            what: "missing",
+            line: None,
+            name: None,
+            message: "web/\u{1b}]0;x\u{7}\n\u{9b}2J.pcap is missing".to_owned(),
+        };
+        let text = text(&finding);
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+        assert!(text.ends_with("2J.pcap is missing"));
+    }
 }

@@ -134,12 +134,18 @@ impl Dispatch {
         }
     }
 
-    /// Tells every worker, waiting for room, that nothing of this receiver will follow.
+    /// Tells every worker, waiting for room, that nothing of this receiver will follow. Those that have room do not wait for one that has none.
     pub fn finish(self) {
         let (receiver, order) = (self.receiver, u64::MAX);
-        for worker in self.workers {
+        let last = || Parcel::Tick { receiver, order };
+        let is_full = |worker: &Sender<Parcel>| {
+            let told = worker.try_send(last());
+            matches!(told, Err(TrySendError::Full(_)))
+        };
+        let full: Vec<_> = self.workers.into_iter().filter(is_full).collect();
+        for worker in full {
             // a worker that is gone needs no telling
-            let _ = worker.send(Parcel::Tick { receiver, order });
+            let _ = worker.send(last());
         }
     }
 

@@ -184,11 +184,13 @@ impl Pipeline {
         // apart, so that the lock is not held while the writers end
         let writers = self.writers().take();
         if let Some(writers) = writers {
+            if !stuck.is_empty() {
+                writers.lose_workers();
+            }
             let ended = writers.finish_with(left, |late| {
-                stuck.extend_from_slice(late);
-                self.last_report(&stuck).stopped()
+                self.last_report(&[&stuck, late].concat()).stopped()
             });
-            stuck = ended.stuck;
+            stuck.extend(ended.stuck);
         }
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");

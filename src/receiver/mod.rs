@@ -148,26 +148,32 @@ impl Receiver {
     }
 
     /// Receives until the source ends. A panic ends it too: it is told at once, and workers are told that nothing follows.
-    pub fn run(self) {
-        let counters = self.counters();
-        let way = match &self.way {
-            Way::Queues(dispatch) => Some(dispatch.clone()),
-            Way::Here(_) => None,
-        };
+    pub fn run(mut self) {
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
-        if let Err(panic) = served {
+        let panicked = served.is_err();
+        let ended = served.unwrap_or_else(|panic| {
             let reason = format!("it panicked: {}", said(&*panic));
             tracing::error!(
                 reason,
                 "A receiver has ended; nothing is received there any more. Please report this."
             );
             // before anything that may wait
-            let _ = counters.ended.set(Some(reason));
-            way.into_iter().for_each(Dispatch::finish);
+            let _ = self.counters.ended.set(Some(reason));
+            self.seats.publish();
+            None
+        });
+        // no packet of this receiver will follow: the highest order there is
+        match self.way {
+            Way::Queues(dispatch) => dispatch.finish(),
+            // what it had at hand is told when it is dropped
+            Way::Here(work) if panicked => drop(work),
+            Way::Here(work) => work.finish(),
         }
+        let _ = self.counters.ended.set(ended);
     }
 
-    fn serve(mut self) {
+    /// Receives until the source ends; with the error, if that was why.
+    fn serve(&mut self) -> Option<String> {
         let mut ended = None;
         loop {
             if self.shared.stop.load(Ordering::Acquire) {
@@ -187,12 +193,7 @@ impl Receiver {
         self.empty_reserve();
         self.seats.publish();
         self.reclaim();
-        // no packet of this receiver will follow: the highest order there is
-        match self.way {
-            Way::Queues(dispatch) => dispatch.finish(),
-            Way::Here(work) => work.finish(),
-        }
-        let _ = self.counters.ended.set(ended);
+        ended
     }
 
     /// At the end: sends what was kept back, or counts it.

@@ -13,7 +13,7 @@ use crate::filter;
 use crate::packet::Vni;
 use crate::spool::retain::SessionConfig;
 use crate::spool::{Compression, Format, Precision, Settings};
-use crate::units::{Interval, Size};
+use crate::units::{Interval, Size, networks};
 
 /// One mirror session.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub struct Config {
     #[serde(default)]
     pub vni: Vnis,
     /// Outer source addresses (mirrored ENIs' primary addresses). Empty: any.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "networks")]
     pub source: Vec<IpNet>,
     /// MAC addresses of its ENIs; tells ingress from egress. Learnt from packets where left out.
     #[serde(default)]
@@ -379,7 +379,7 @@ mod tests {
             ("vni = '9-3'", "ends before it starts"),
             ("vni = 'all'", "100-200"),
             ("eni_mac = ['02:1a:2b:3c:4d']", "02:1a:2b:3c:4d:5e"),
-            ("source = ['10.0.0.0/33']", "invalid"),
+            ("source = ['10.0.0.0/33']", "10.0.0.0/16"),
             ("packet_lenght = 3", "packet_lenght"),
         ] {
             let error = read(&format!("name = 'a'\n{text}")).unwrap_err();

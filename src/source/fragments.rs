@@ -2,14 +2,16 @@
 //!
 //! Takes: fragments with the time of their records. Gives: whole IP payloads, and the number of
 //! records that were given up. Holds: at most [`MAX_HELD`] packets of at most 64 KiB are waited for, none for more
-//! than [`PATIENCE`] of capture time; every record given to [`Fragments::add`] comes back exactly once:
+//! than [`PATIENCE`] of capture time; in a full table who has more than half of it loses its own; every record given to [`Fragments::add`] comes back exactly once:
 //! in a whole packet, as lost, or refused.
 //!
 //! Crate `etherparse` puts the pieces together. It lets pieces overlap and reach past the end; those are
 //! caught here first. It also grows its buffer without writing to it, so it is given buffers
 //! that are as large as an IP packet can be and have been written to once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use etherparse::defrag::IpDefragBuf;
@@ -72,6 +74,8 @@ pub(super) struct Fragments {
     begun: VecDeque<(u64, Key)>,
     /// No packet that is held was begun before this: a flood of fragments is not looked through for each of them.
     earliest: Timestamp,
+    /// How many packets of each source are held.
+    shares: HashMap<IpAddr, usize, foldhash::fast::RandomState>,
     spare: Vec<Vec<u8>>,
     lost: Lost,
     serial: u64,
@@ -118,7 +122,8 @@ impl Fragments {
     }
 
     /// Gives up what is too old, what this fragment contradicts, and, where a new packet
-    /// begins in a full table, the oldest.
+    /// begins in a full table, the oldest: its source's own where that one has more than half of the table, so that a source which floods it
+    /// does not push out what others are waited for.
     ///
     /// A contradiction gives up the older packet and begins anew: AWS numbers all outer packets 0, so a
     /// packet that lost a fragment is commonly followed by another with the same key.
@@ -129,11 +134,21 @@ impl Fragments {
         }
         self.expire(time);
         if self.held.len() >= MAX_HELD && !self.held.contains_key(&fragment.key) {
-            while let Some((serial, key)) = self.begun.pop_front() {
-                if self.held.get(&key).is_some_and(|h| h.serial == serial) {
-                    self.give_up(key);
-                    break;
-                }
+            self.give_up_oldest(fragment.key.source);
+        }
+    }
+
+    /// Makes room in a full table for a packet of `source`.
+    fn give_up_oldest(&mut self, source: IpAddr) {
+        let floods = self.shares.get(&source).is_some_and(|n| *n > MAX_HELD / 2);
+        let may_go = |(_, key): &(u64, Key)| !floods || key.source == source;
+        while let Some(at) = self.begun.iter().position(may_go) {
+            let gone = self.begun.remove(at);
+            let held = |(serial, key): &(u64, Key)| {
+                self.held.get(key).is_some_and(|h| h.serial == *serial)
+            };
+            if let Some((_, key)) = gone.filter(held) {
+                return self.give_up(key);
             }
         }
     }
@@ -155,6 +170,7 @@ impl Fragments {
         self.serial += 1;
         self.earliest = self.earliest.min(since);
         self.note_begun(key);
+        *self.shares.entry(key.source).or_default() += 1;
         let held = Held {
             buffer: IpDefragBuf::new(IpNumber(key.proto), bytes, Vec::new()),
             since,
@@ -176,7 +192,7 @@ impl Fragments {
     }
 
     fn finish(&mut self, key: Key) -> Outcome {
-        match self.held.remove(&key) {
+        match self.take(key) {
             Some(held) => Outcome::Whole(Whole {
                 key,
                 records: held.share.records,
@@ -186,8 +202,19 @@ impl Fragments {
         }
     }
 
+    fn take(&mut self, key: Key) -> Option<Held> {
+        let held = self.held.remove(&key)?;
+        if let Entry::Occupied(mut share) = self.shares.entry(key.source) {
+            *share.get_mut() -= 1;
+            if *share.get() == 0 {
+                share.remove();
+            }
+        }
+        Some(held)
+    }
+
     fn give_up(&mut self, key: Key) {
-        if let Some(held) = self.held.remove(&key) {
+        if let Some(held) = self.take(key) {
             self.lost.records += held.share.records;
             self.lost.bytes += held.share.bytes;
             self.recycle(held.buffer.take_bufs().0);
@@ -307,6 +334,32 @@ mod tests {
         assert!(!table.held.contains_key(&key(0)) && table.held.contains_key(&key(1)));
         table.close();
         assert_eq!(table.take_lost().records, MAX_HELD as u64);
+    }
+
+    #[test]
+    fn a_source_that_floods_the_table_pushes_out_its_own_and_nobody_elses() {
+        let mut table = Fragments::default();
+        let of = |source: [u8; 4], id, offset, more| {
+            let piece = piece(id, offset, more, &[0; 8]);
+            let source = IpAddr::from(source);
+            Fragment {
+                key: Key {
+                    source,
+                    ..piece.key
+                },
+                ..piece
+            }
+        };
+        let (flood, other) = ([192, 0, 2, 1], [10, 0, 0, 1]);
+        let mut add =
+            |source, id, offset, more| table.add(&of(source, id, offset, more), at(1), 10);
+        (0..600).for_each(|id| _ = add(flood, id, 0, true));
+        assert!(matches!(add(other, 7, 0, true), Outcome::Held));
+        (600..3_000).for_each(|id| _ = add(flood, id, 0, true));
+        assert!(matches!(add(other, 7, 8, false), Outcome::Whole(_)));
+        table.close();
+        assert_eq!(table.take_lost(), lost(3_000, 30_000));
+        assert!(table.shares.is_empty());
     }
 
     #[test]

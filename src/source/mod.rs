@@ -33,7 +33,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::packet::{Batch, Ports};
-use crate::units::{Interval, Size};
+use crate::units::{Interval, Size, networks};
 
 /// The longest `latency`: receivers rest for most of it, and may not look dead meanwhile.
 pub const LONGEST_LATENCY: Duration = Duration::from_secs(1);
@@ -52,6 +52,7 @@ pub struct Config {
     /// Addresses and ports to listen on. `[::]` takes IPv4 too. Add `"[::]:6081"` for a Gateway Load Balancer.
     pub listen: Vec<SocketAddr>,
     /// Networks that datagrams may come from, by the address of whoever sent them. None: everybody. A reload changes it.
+    #[serde(deserialize_with = "networks")]
     pub allowed_sources: Vec<IpNet>,
     /// The VXLAN port.
     pub vxlan_port: u16,

@@ -5,11 +5,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::logging::Limited;
 use crate::spool::{Io, Short};
+use crate::sys::disk;
 use crate::time;
 
 /// A file system that refuses direct I/O is told so often.
@@ -53,6 +55,7 @@ pub(super) fn options(io: Io) -> OpenOptions {
         Io::Buffered => options.append(true),
         Io::Direct => options.read(true).write(true),
     };
+    options.custom_flags(disk::O_NOFOLLOW);
     options
 }
 

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::spool::{Error, Name, Ours};
+use crate::sys::folder::rename_to_free;
 
 /// How many numbers are tried to find a free name.
 const TRIES: u32 = 100_000;
@@ -136,14 +137,30 @@ impl Sealed {
     }
 }
 
-/// `rename` would overwrite; a hard link refuses to. Where the file system has no hard links, the
-/// name is reserved by an empty file of our own, made with `O_EXCL`, which the rename then replaces.
+/// `rename` would overwrite; a hard link refuses to. Where the file system has no hard links, a rename may refuse as well
+/// (`RENAME_NOREPLACE`). Where it has neither, the name is reserved by an empty file of our own, made with `O_EXCL`, which the
+/// rename then replaces.
 fn give_name(partial: &Path, path: &Path) -> io::Result<()> {
     match fs::hard_link(partial, path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(e),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(e),
-        Err(_) => reserve_and_rename(partial, path),
+        Err(_) => rename(partial, path),
+    }
+}
+
+/// Gives a file a name that is free, where the file system has no hard links.
+pub(super) fn rename(partial: &Path, path: &Path) -> io::Result<()> {
+    match rename_to_free(partial, path) {
+        Err(e)
+            if !matches!(
+                e.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+            ) =>
+        {
+            reserve_and_rename(partial, path)
+        }
+        result => result,
     }
 }
 
@@ -200,15 +217,17 @@ mod tests {
     fn without_hard_links_a_name_is_still_never_overwritten() {
         let folder = tempfile::tempdir().expect("a folder");
         let (partial, path) = (folder.path().join("p"), folder.path().join("f"));
-        fs::write(&partial, b"ours").expect("written");
-        fs::write(&path, b"theirs").expect("written");
-        let refused = reserve_and_rename(&partial, &path).expect_err("the name is taken");
-        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&path).expect("readable"), b"theirs");
-        fs::remove_file(&path).expect("removed");
-        reserve_and_rename(&partial, &path).expect("the name is free");
-        assert_eq!(fs::read(&path).expect("readable"), b"ours");
-        assert!(!partial.exists());
+        for give in [rename_to_free, rename, reserve_and_rename] {
+            fs::write(&partial, b"ours").expect("written");
+            fs::write(&path, b"theirs").expect("written");
+            let refused = give(&partial, &path).expect_err("the name is taken");
+            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read(&path).expect("readable"), b"theirs");
+            fs::remove_file(&path).expect("removed");
+            give(&partial, &path).expect("the name is free");
+            assert_eq!(fs::read(&path).expect("readable"), b"ours");
+            assert!(!partial.exists());
+        }
     }
 
     #[test]

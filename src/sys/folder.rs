@@ -18,6 +18,29 @@ use crate::sys::check;
 #[derive(Debug)]
 pub struct Folder(File);
 
+/// Gives a file another name, if that is free.
+///
+/// # Errors
+/// Those of renameat2(2): `AlreadyExists` when the name is taken, `InvalidInput` or `Unsupported` where the file system
+/// cannot promise that.
+pub fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    let name = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let (from, to) = (name(from)?, name(to)?);
+    let here = libc::AT_FDCWD;
+    // SAFETY: both names end with a zero byte. rename(2): "RENAME_NOREPLACE: Don't overwrite newpath of the rename. Return an error if
+    // newpath already exists."
+    check(unsafe {
+        libc::renameat2(
+            here,
+            from.as_ptr(),
+            here,
+            to.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        )
+    })?;
+    Ok(())
+}
+
 /// What is known of a directory entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Facts {

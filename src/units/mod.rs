@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them.
+//! Sizes, durations and networks as people write them.
 //!
 //! Takes: `"64MiB"`, `"1.5GB"`, `"30s"`, `"500ms"`, or a plain number of bytes. Gives: [`Size`] and
 //! [`Interval`] (and of `"5%"` [`Share`]), for configuration files and command lines. Holds: what is read is printed back in the same
@@ -12,6 +12,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
@@ -208,6 +209,30 @@ impl<'de> Deserialize<'de> for Interval {
     }
 }
 
+/// Reads a list of networks, each a CIDR block or an address alone: for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// Names the text that is neither.
+pub fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpNet>, D::Error> {
+    let all = Vec::<Network>::deserialize(from)?;
+    Ok(all.into_iter().map(|network| network.0).collect())
+}
+
+/// One of them, so that an error points at it.
+struct Network(IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let alone = || text.parse::<std::net::IpAddr>().map(IpNet::from);
+        text.parse().or_else(|_| alone()).map(Self).map_err(|_| {
+            de::Error::custom(format!(
+                "{text:?} is no network; write one like \"10.0.0.0/16\", or an address"
+            ))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +284,23 @@ mod tests {
             "10".parse::<Interval>().is_err(),
             "a duration needs its unit"
         );
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Networks {
+        #[serde(deserialize_with = "networks")]
+        list: Vec<IpNet>,
+    }
+
+    #[test]
+    fn a_network_is_a_block_or_an_address() {
+        let text = "list = ['10.0.0.0/8', '10.1.2.3', 'fd00::1']";
+        let read: Networks = toml::from_str(text).expect("three networks");
+        let all: Vec<_> = read.list.iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["10.0.0.0/8", "10.1.2.3/32", "fd00::1/128"]);
+        let error = toml::from_str::<Networks>("list = ['10.0.0']").err();
+        let error = error.expect("no network").to_string();
+        assert!(error.contains("\"10.0.0\" is no network"), "{error}");
     }
 
     proptest::proptest! {

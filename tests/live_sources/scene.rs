@@ -256,11 +256,23 @@ pub fn send(net: &Net, to: &str, more: &str) -> u64 {
 
 /// The same, not waited for.
 pub fn sending(net: &Net, to: &str, more: &str) -> Child {
-    let mut words = vec![PROGRAM, "send", "--json", "--to", to];
+    // a sender that is moved between two packets leaves one of them in each processor's queue, and either may be first
+    let processor = a_processor();
+    let mut words = vec!["taskset", "--cpu-list", &processor];
+    words.extend([PROGRAM, "send", "--json", "--to", to]);
     words.extend(more.split(' '));
     let mut command = net.command("a", &words);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
+}
+
+/// The first one that this process may use.
+fn a_processor() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mut fields = status.lines();
+    let list = fields.find_map(|l| l.strip_prefix("Cpus_allowed_list:\t"));
+    let first = list.and_then(|l| l.split([',', '-']).next());
+    first.expect("a processor").to_owned()
 }
 
 pub fn sent(output: &Output) -> u64 {

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use mirrortap::spool::manifest::Offline;
+use mirrortap::spool::recover::recover;
 use serde_json::Value;
 
 use crate::common::{self, Sensor};
@@ -235,6 +237,59 @@ fn files_that_are_recovered_by_hand_are_listed_and_signed() {
     );
     assert_eq!((count(&out, "recovered"), count(&out, "aside")), (4, 1));
     assert_recovered(&out, &keys);
+}
+
+/// A run that ended well, and a hidden file that is older than that.
+fn left_behind(folder: &Path) -> (PathBuf, PathBuf) {
+    let out = folder.join("out");
+    let sensor = Sensor::start(folder, "", &[]);
+    send(&sensor, 10);
+    wait_until("packets", || written(&sensor) == 10);
+    sensor.stop();
+    let files = common::files(&out);
+    let whole = files
+        .iter()
+        .find(|f| f.starts_with(out.join("vni-5")))
+        .unwrap();
+    let partial = whole.with_file_name(".vni-5-20260101T000000.000000Z-000001.pcap.partial");
+    fs::copy(whole, &partial).unwrap();
+    let file = fs::File::options().write(true).open(&partial).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    (out, partial)
+}
+
+#[test]
+fn a_recovery_by_hand_that_is_killed_before_its_line_is_found_by_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, partial) = left_behind(folder.path());
+    let mut lines = Offline::new(None).unwrap();
+    lines.begin(&partial).unwrap();
+    recover(&partial, &|| false).unwrap();
+    drop(lines);
+    assert_eq!(verify(&out, &[]).0, 65, "it is not listed yet");
+    let sensor = Sensor::start(folder.path(), "", &[]);
+    wait_until("the line", || count(&out, "found") == 1);
+    sensor.stop();
+    let (code, report) = verify(&out, &[]);
+    assert_eq!(code, 0, "{report:#}");
+}
+
+#[test]
+fn a_recovery_by_hand_whose_key_cannot_be_used_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, partial) = left_behind(folder.path());
+    let before = fs::read(out.join("manifest.jsonl")).unwrap();
+    let mut recover = Command::new(common::PROGRAM);
+    let refused = recover
+        .args(["recover", "--key", "/nowhere/key.pem"])
+        .arg(&out);
+    assert!(!refused.status().unwrap().success());
+    assert!(partial.exists());
+    assert_eq!(fs::read(out.join("manifest.jsonl")).unwrap(), before);
+    support::run(Command::new(common::PROGRAM).arg("recover").arg(&out));
+    assert_eq!((count(&out, "run"), count(&out, "stopped")), (2, 2));
+    let (code, report) = verify(&out, &[]);
+    assert_eq!(code, 0, "{report:#}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Takes: bounds, and each file that was published and told. Gives: room, by deleting the oldest files. Holds: no writer waits
 //! for it; a file goes only when it was told before and nobody keeps it; that it goes is told before it is gone.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,11 @@ use crate::logging::Limited;
 use crate::sink::capture::closed::Closed;
 use crate::sink::capture::scribe::tell_going;
 use crate::sink::capture::stats::{Place, Stats};
-use crate::sink::capture::weights::Weights;
+use crate::sink::capture::view::{View, find};
 use crate::spool::manifest::{FileId, Teller};
-use crate::spool::retain::{
-    self, Bounds, Cause, Going, Hidden, Kept, Leaps, Now, Pressure, Removed, Shelf,
-};
-use crate::sys::folder::{Folder, Space};
+use crate::spool::retain::{self, Bounds, Cause, Going, Kept, Leaps, Now, Removed};
+use crate::sys::folder::Space;
 use crate::time::{self, Monotonic};
-
-/// How often hidden files of earlier runs are looked for.
-const LEFT_EVERY: Duration = Duration::from_secs(5);
 
 /// How often things are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -41,6 +36,9 @@ const LEAVE: Duration = Duration::from_secs(60);
 
 /// Space that was freed has so long to show.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// Of what was freed, all but this part has to show: others may have written meanwhile.
+const LEAST_SHOWN: u64 = 16;
 
 /// Files that are told together before they go.
 const TOGETHER: usize = 32;
@@ -115,19 +113,6 @@ pub(super) struct Keeper {
     outgrown: Limited,
 }
 
-/// The files of the output.
-#[derive(Debug)]
-struct View {
-    output: PathBuf,
-    base: Folder,
-    /// Device and inode of the output.
-    identity: (u64, u64),
-    shelf: Shelf,
-    /// Hidden files of earlier runs, and when they are looked for again.
-    left: Vec<Hidden>,
-    left_at: Monotonic,
-}
-
 impl Keeper {
     pub(super) fn new(
         output: PathBuf,
@@ -174,9 +159,7 @@ impl Keeper {
         let Some(kept) = kept else { return };
         self.stats.weights.told(kept.identity);
         if let Some(view) = &mut self.view {
-            // one that was recovered is counted once
-            view.left.retain(|hidden| hidden.identity != kept.identity);
-            view.shelf.put(kept);
+            view.put(kept);
         }
     }
 
@@ -216,7 +199,7 @@ impl Keeper {
 
     /// Reads what earlier runs have left. False when that is not possible.
     fn read(&mut self, now: Monotonic) -> bool {
-        match View::read(&self.output, &self.stats) {
+        match View::read(&self.output, &self.stats.weights) {
             Ok(view) => {
                 self.view = Some(view);
                 true
@@ -233,7 +216,7 @@ impl Keeper {
 
     fn keep(&mut self, bounds: &Bounds, now: Monotonic) {
         let Some(view) = &mut self.view else { return };
-        let (all, of) = view.pressure(&self.stats);
+        let (all, of) = view.pressure(&self.stats.weights);
         let space = match bounds.min_free.map(|_| view.base.space()).transpose() {
             Ok(space) => space,
             Err(error) => {
@@ -272,6 +255,7 @@ impl Keeper {
     /// Deletes files. False when not all of them could be.
     fn delete(&mut self, going: &[Going], now: Monotonic) -> bool {
         let mut is_whole = true;
+        let before = self.view.as_ref().and_then(|v| v.base.space().ok());
         for together in going.chunks(TOGETHER) {
             if now < self.paused_until || self.stats.is_over(time::monotonic()) {
                 return false;
@@ -279,13 +263,22 @@ impl Keeper {
             is_whole &= self.delete_together(together, now);
         }
         if going.iter().any(|g| g.cause == Cause::Free) {
-            if let Some(view) = &self.view {
-                // what cannot be written down is told by whoever writes
-                let _ = view.base.sync_file_system();
-            }
-            self.settled_at = time::monotonic().plus(SETTLE);
+            self.settle(before, going);
         }
         is_whole
+    }
+
+    /// Space that does not show at once has some time for it. Where it does, nothing is waited for: meanwhile others write.
+    fn settle(&mut self, before: Option<Space>, going: &[Going]) {
+        let Some(view) = &self.view else { return };
+        let freed: u64 = going.iter().map(|g| g.kept.bytes).sum();
+        let shown = before.zip(view.base.space().ok());
+        let shown = shown.map_or(0, |(before, now)| now.free.saturating_sub(before.free));
+        if shown < freed - freed / LEAST_SHOWN {
+            // what cannot be written down is told by whoever writes
+            let _ = view.base.sync_file_system();
+            self.settled_at = time::monotonic().plus(SETTLE);
+        }
     }
 
     fn delete_together(&mut self, going: &[Going], now: Monotonic) -> bool {
@@ -400,91 +393,6 @@ impl Keeper {
         if let Some(space) = space {
             self.stats.free_bytes.set(space.free);
         }
-    }
-}
-
-impl View {
-    fn read(output: &Path, stats: &Stats) -> io::Result<Self> {
-        let found = retain::scan(output)?;
-        for link in &found.links {
-            tracing::warn!(
-                session = link,
-                "retention: the session's folder is a symbolic link; its files are neither counted nor deleted"
-            );
-        }
-        for unread in &found.unread {
-            tracing::warn!("retention: a folder cannot be read, its files are left out: {unread}");
-        }
-        let mut shelf = Shelf::default();
-        // a file of this run counts when it is told
-        let files = found.files.into_iter();
-        files
-            .filter(|f| !stats.weights.is_ours(f.identity))
-            .for_each(|f| shelf.put(f));
-        let hidden = found.hidden.into_iter();
-        let left = hidden
-            .filter(|h| !stats.weights.is_ours(h.identity))
-            .collect();
-        let base = Folder::open(output)?;
-        let facts = base.facts(".".as_ref())?;
-        Ok(Self {
-            output: output.to_owned(),
-            base,
-            identity: (facts.device, facts.inode),
-            shelf,
-            left,
-            left_at: Monotonic::default(),
-        })
-    }
-
-    fn forget(&mut self, kept: &Kept) {
-        self.shelf.take(&kept.session, kept.mark, &kept.name);
-    }
-
-    /// Hidden files that are gone were recovered, or set aside; what that left beside them takes space too.
-    fn look_for_left(&mut self, weights: &Weights) {
-        let (there, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.left)
-            .into_iter()
-            .partition(|hidden| hidden.is_there(&self.base));
-        self.left = there;
-        let sessions: BTreeSet<_> = gone.into_iter().map(|hidden| hidden.session).collect();
-        for session in sessions {
-            // a folder that cannot be read now is one that was removed: it takes nothing
-            let hidden = retain::hidden(&self.output, &self.base, &session).unwrap_or_default();
-            let known: HashSet<_> = self.left.iter().map(|h| h.identity).collect();
-            let new = hidden.into_iter().filter(|h| !known.contains(&h.identity));
-            self.left
-                .extend(new.filter(|h| !weights.is_ours(h.identity)));
-        }
-    }
-
-    /// What is not published: of this run, and what earlier ones left.
-    fn pressure(&mut self, stats: &Stats) -> (Pressure, HashMap<Arc<str>, Pressure>) {
-        let now = time::monotonic();
-        if now >= self.left_at {
-            // some are recovered meanwhile
-            self.look_for_left(&stats.weights);
-            self.left_at = now.plus(LEFT_EVERY);
-        }
-        let (mut all, mut of) = stats.weights.look();
-        for Hidden { session, bytes, .. } in &self.left {
-            all.unfinished += bytes;
-            of.entry(Arc::clone(session)).or_default().unfinished += bytes;
-        }
-        (all, of)
-    }
-}
-
-/// A published file by its path, where it is one that is looked after.
-fn find(output: &Path, view: Option<&View>, path: &Path) -> Option<Kept> {
-    let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
-    let session: Arc<str> = folder.file_name()?.to_str()?.into();
-    if folder.parent() != Some(output) {
-        return None;
-    }
-    match view {
-        Some(view) => retain::kept(&view.base.folder((*session).as_ref()).ok()?, &session, name),
-        None => retain::kept(&Folder::open(folder).ok()?, &session, name),
     }
 }
 

@@ -36,6 +36,7 @@ mod series;
 mod share;
 mod shared;
 mod stats;
+mod view;
 mod watched;
 mod weights;
 mod writer;

@@ -3,12 +3,13 @@
 //! Takes: a folder. Gives: yes, or what the system said; of the output also whether it is still the one it was. Holds: leaves
 //! nothing behind.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::spool::Error;
+use crate::sys::disk;
 
 /// As much as a full disk would refuse and a working one takes at once.
 static SAMPLE: [u8; 65_536] = [0; 65_536];
@@ -72,7 +73,11 @@ type Sync = fn(&mut File) -> std::io::Result<()>;
 
 fn attempt(directory: &Path, who: &str, sync: Sync) -> Result<(), Error> {
     let path = directory.join(format!(".mirrortap-probe-{}-{who}", std::process::id()));
-    let created = fs::create_dir_all(directory).and_then(|()| File::create(&path));
+    let mut options = OpenOptions::new();
+    // never through a link that somebody put there
+    options.write(true).create(true).truncate(true);
+    options.custom_flags(disk::O_NOFOLLOW | disk::O_NONBLOCK);
+    let created = fs::create_dir_all(directory).and_then(|()| options.open(&path));
     let mut file = created.map_err(|source| Error::Create {
         path: path.clone(),
         source,

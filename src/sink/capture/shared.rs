@@ -29,6 +29,8 @@ pub(super) struct Shared {
     large_chunk: usize,
     /// Set when a writer has panicked.
     writer_lost: AtomicBool,
+    /// Set when workers are not waited for any more.
+    workers_lost: AtomicBool,
 }
 
 impl Shared {
@@ -46,6 +48,7 @@ impl Shared {
             chunk: CHUNK.min(share),
             large_chunk: LARGE_CHUNK.min(share),
             writer_lost: AtomicBool::new(false),
+            workers_lost: AtomicBool::new(false),
         }
     }
 
@@ -68,6 +71,16 @@ impl Shared {
         if let Some(peer) = self.peers.get(mark.peer) {
             peer.ledger.add_dropped(reason, 1);
         }
+    }
+
+    /// Workers that have not ended will not be waited for: nothing that has come from others waits for them.
+    pub(super) fn lose_workers(&self) {
+        self.workers_lost.store(true, Ordering::Release);
+    }
+
+    /// Whether workers are not waited for any more.
+    pub(super) fn has_lost_workers(&self) -> bool {
+        self.workers_lost.load(Ordering::Acquire)
     }
 
     /// A writer has panicked.

@@ -261,6 +261,11 @@ impl Stats {
         }
     }
 
+    /// Workers that have not ended are not waited for.
+    pub(super) fn lose_workers(&self) {
+        self.shared.lose_workers();
+    }
+
     /// Sets the end: three quarters of the time is for writing, the rest for closing.
     pub(super) fn stop_within(&self, deadline: Duration) {
         let now = time::monotonic();

@@ -1,7 +1,7 @@
-//! A writer under watch: what becomes of it is told, also when it panics.
+//! Threads under watch: what becomes of one is told, also when it panics.
 //!
-//! Takes: what a writer does. Gives: nothing. Holds: a panic is a trouble that is told at once and stays; packets for that
-//! writer are counted as lost with its thread from then on.
+//! Takes: what a thread does. Gives: nothing. Holds: a panic is a trouble that is told at once and stays; packets for a
+//! writer that panicked are counted as lost with its thread from then on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -12,16 +12,32 @@ use crate::sink::capture::stats::{Place, Stats};
 /// Does what writer number `number` does. If it panics, that is told at once and stays a trouble, what comes for it counts as lost with
 /// its thread, and the panic goes on.
 pub(super) fn watched(number: usize, shared: &Shared, stats: &Stats, run: impl FnOnce()) {
+    let run = || {
+        let panic = catch_unwind(AssertUnwindSafe(run));
+        panic.unwrap_or_else(|panic| {
+            shared.lose_writer();
+            resume_unwind(panic)
+        });
+    };
+    watch(
+        &format!("writer {number}"),
+        Place::Writer(number),
+        stats,
+        run,
+    );
+}
+
+/// Does what a thread does. If it panics, that is told at once and stays a trouble, and the panic goes on.
+pub(super) fn watch(name: &str, place: Place, stats: &Stats, run: impl FnOnce()) {
     let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else {
         return;
     };
-    shared.lose_writer();
     let reason = format!(
-        "writer {number} has stopped: it panicked: {}; restart the sensor, and please report this",
+        "{name} has stopped: it panicked: {}; restart the sensor, and please report this",
         said(&*panic)
     );
     tracing::error!("{reason}");
-    stats.trouble(Place::Writer(number), reason);
+    stats.trouble(place, reason);
     resume_unwind(panic);
 }
 
@@ -68,5 +84,19 @@ mod tests {
         let tally = target.ledger.read();
         let lost = tally.dropped[DropReason::ThreadLost.index()];
         assert_eq!((lost, shared.pool.used()), (1, 0));
+    }
+
+    #[test]
+    fn a_thread_beside_the_packet_path_that_panics_is_told_at_once() {
+        let stats = Stats::new(Arc::new(Shared::new(1 << 20, 1, true)), 1);
+        let body = || watch("closer 2", Place::Closer(2), &stats, || panic!("made to"));
+        assert!(catch_unwind(AssertUnwindSafe(body)).is_err());
+        let trouble = stats.health().expect_err("it is told");
+        assert!(
+            trouble
+                .reason
+                .contains("closer 2 has stopped: it panicked: made to"),
+            "{trouble:?}"
+        );
     }
 }

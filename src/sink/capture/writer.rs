@@ -34,6 +34,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// but not longer than this.
 const LONGEST_GRACE: Duration = Duration::from_secs(5);
 
+/// Once workers are not waited for, a writer ends when nothing has come for so long: those of them that are well send more often.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// How often folders are probed.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
@@ -75,6 +78,15 @@ pub(super) struct Writer {
     probe_at: Monotonic,
 }
 
+/// What comes for a writer that panics is lost with it from before anybody can find its channel closed.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.desk.shared.lose_writer();
+        }
+    }
+}
+
 impl Writer {
     pub(super) fn new(
         manner: Manner,
@@ -105,9 +117,15 @@ impl Writer {
     fn turn(&mut self) -> bool {
         let now = time::monotonic();
         self.desk.stats.beat(self.desk.number, now);
-        let received = self.bundles.recv_timeout(self.nap(now));
-        if matches!(received, Err(RecvTimeoutError::Disconnected)) || self.desk.stats.must_stop(now)
-        {
+        let alone = self.desk.shared.has_lost_workers();
+        let nap = if alone { QUIET } else { self.nap(now) };
+        let received = self.bundles.recv_timeout(nap);
+        let is_over = match received {
+            Ok(_) => false,
+            Err(RecvTimeoutError::Timeout) => alone,
+            Err(RecvTimeoutError::Disconnected) => true,
+        };
+        if is_over || self.desk.stats.must_stop(now) {
             received.into_iter().for_each(|bundle| self.accept(bundle));
             return false;
         }
@@ -119,11 +137,15 @@ impl Writer {
             }
         }
         self.service(watermark);
+        if alone {
+            // there is little time, and nothing to wait for
+            self.flush_all(watermark, |_| false);
+        }
         true
     }
 
     fn watermark(&self) -> u64 {
-        match self.manner.ordered {
+        match self.manner.ordered && !self.desk.shared.has_lost_workers() {
             true => self.desk.shared.watermark(),
             false => u64::MAX,
         }

@@ -25,8 +25,8 @@ use crate::sink::capture::run::Bundle;
 use crate::sink::capture::runner::Runner;
 use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
-use crate::sink::capture::stats::Stats;
-use crate::sink::capture::watched::watched;
+use crate::sink::capture::stats::{Place, Stats};
+use crate::sink::capture::watched::{watch, watched};
 use crate::sink::capture::writer::{Manner, Writer};
 use crate::spool::lock::{self, OutputLock};
 use crate::spool::manifest::{Entry, Stopped, Teller};
@@ -303,7 +303,9 @@ fn start_scribe(
         return Ok((Teller::off(), None));
     };
     let (scribe, teller) = scribe::scribe(manifest, output, stats);
-    let thread = spawn("scribe".to_owned(), move || scribe.run())?;
+    let stats = Arc::clone(stats);
+    let body = move || watch("the scribe", Place::Manifest, &stats, || scribe.run());
+    let thread = spawn("scribe".to_owned(), body)?;
     Ok((teller, Some(thread)))
 }
 
@@ -313,7 +315,9 @@ fn start_closers(announcer: &Announcer) -> Result<Closers, Error> {
     let start = |number| {
         let (sender, jobs) = bounded(JOBS / CLOSERS);
         let closer = Closer::new(number, jobs, announcer.clone());
-        let thread = spawn(format!("closer-{number}"), move || closer.run())?;
+        let (name, stats) = (format!("closer {number}"), Arc::clone(&announcer.stats));
+        let body = move || watch(&name, Place::Closer(number), &stats, || closer.run());
+        let thread = spawn(format!("closer-{number}"), body)?;
         Ok((sender, thread))
     };
     (0..CLOSERS).map(start).collect()
@@ -370,7 +374,9 @@ impl Writers {
         self.stats.set_bounds(bounds);
         self.stats.tell_keeper(Some(tell));
         let keeper = Keeper::new(output, Arc::clone(&self.stats), told, keeping);
-        self.keeper = Some(spawn("keeper".to_owned(), move || keeper.run())?);
+        let stats = Arc::clone(&self.stats);
+        let body = move || watch("the keeper", Place::Keeper, &stats, || keeper.run());
+        self.keeper = Some(spawn("keeper".to_owned(), body)?);
         Ok(())
     }
 
@@ -387,6 +393,12 @@ impl Writers {
             // A writer that has ended has closed its files.
             let _ = sender.send(target);
         }
+    }
+
+    /// Does not wait for [`Capture`]s that are never dropped, because their threads are stuck: what has come is written at once and without
+    /// regard to what they might still send.
+    pub fn lose_workers(&self) {
+        self.stats.lose_workers();
     }
 
     /// Ends everything, once all [`Capture`]s are dropped: writes what waits, publishes all files, runs

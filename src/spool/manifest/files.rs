@@ -6,10 +6,11 @@
 
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -178,13 +179,11 @@ impl Looker {
     }
 }
 
-/// When a file was last written, later by what clocks may differ by.
+/// When a file was last written or got its name, later by what clocks may differ by.
 fn written(facts: &Metadata) -> String {
-    let since = facts
-        .modified()
-        .ok()
-        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    let time = Timestamp::default().saturating_add(since.unwrap_or_default());
+    let seconds = facts.mtime().max(facts.ctime());
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    let time = Timestamp::default().saturating_add(since);
     time.saturating_add(SLACK).to_string()
 }
 

@@ -1,13 +1,16 @@
 //! Lines that are written while no sensor runs: `mirrortap recover`.
 //!
-//! Takes: what was recovered or set aside, anywhere below a folder. Gives: lines in the manifests of the outputs that it belongs to. Holds: an
-//! output without a manifest gets none; a file that is listed already is not listed again.
+//! Takes: what is recovered or set aside, anywhere below a folder. Gives: lines in the manifests of the outputs that it belongs to. Holds: an
+//! output without a manifest gets none; a file that is listed already is not listed again; a line says that files are recovered
+//! before the first one is, so that the next start of a sensor looks for those that got no line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::spool::manifest::past::Past;
+use crate::spool::manifest::writer::Torn;
 use crate::spool::manifest::{
-    Aside, Config, Entry, FILE, KeyError, Listed, Writer, compression_of, digest_file,
+    Aside, Config, Entry, FILE, KeyError, Listed, Run, Stopped, Writer, compression_of, digest_file,
 };
 use crate::spool::recover::Recovered;
 
@@ -18,60 +21,126 @@ pub enum OfflineError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The manifest.
-    #[error("{0}; the next start of the sensor lists what was recovered")]
+    #[error("{0}; what has no line yet is listed by the next start of the sensor")]
     Write(#[from] super::Error),
 }
 
-/// What is to be told.
-#[derive(Debug, Default)]
-pub struct Offline(BTreeMap<PathBuf, Vec<Entry>>);
+/// The manifests of the outputs that were met.
+#[derive(Debug)]
+pub struct Offline {
+    config: Config,
+    books: BTreeMap<PathBuf, Book>,
+}
+
+/// The manifest of an output.
+#[derive(Debug)]
+struct Book {
+    writer: Writer,
+    past: Past,
+    /// Files without a line.
+    unlisted: u64,
+}
 
 impl Offline {
-    /// A file was completed and published.
-    pub fn recovered(&mut self, recovered: &Recovered) {
-        if let Some(output) = output_of(&recovered.path) {
-            let listed = Listed::recovered(recovered, output);
-            self.add(output, Entry::Recovered(Box::new(listed)));
-        }
-    }
-
-    /// A file that holds no capture was set aside.
-    pub fn aside(&mut self, was: &Path, kept: &Path, reason: &str) {
-        if let Some(output) = output_of(was) {
-            let aside = Aside::new(was, kept, reason, output);
-            self.add(output, Entry::Aside(aside));
-        }
-    }
-
-    fn add(&mut self, output: &Path, entry: Entry) {
-        self.0.entry(output.to_owned()).or_default().push(entry);
-    }
-
-    /// Writes the lines, signed with `key` where there is one. Gives how many.
+    /// Lines are signed with `key`, where there is one.
     ///
     /// # Errors
-    /// [`OfflineError`]; other outputs may have their lines by then.
-    pub fn write(self, key: Option<&Path>) -> Result<usize, OfflineError> {
+    /// When the key cannot be used.
+    pub fn new(key: Option<&Path>) -> Result<Self, OfflineError> {
         let config = Config {
             enabled: true,
             // a name without a slash would be a credential's
             key: key.map(|key| std::path::absolute(key).unwrap_or_else(|_| key.to_owned())),
         };
-        let mut lines = 0;
-        for (output, entries) in self.0 {
-            let Some(prepared) = config.prepare(Path::new("."))? else {
-                continue;
+        config.prepare(Path::new("."))?;
+        let books = BTreeMap::new();
+        Ok(Self { config, books })
+    }
+
+    /// To be called before a hidden file is touched.
+    ///
+    /// # Errors
+    /// When the manifest that it belongs to cannot be written: then it had better stay as it is.
+    pub fn begin(&mut self, partial: &Path) -> Result<(), OfflineError> {
+        let Some(output) = output_of(partial).filter(|o| !self.books.contains_key(*o)) else {
+            return Ok(());
+        };
+        if let Some(prepared) = self.config.prepare(Path::new("."))? {
+            let opened = Writer::open(output, prepared)?;
+            let mut book = Book {
+                writer: opened.writer,
+                past: opened.past,
+                unlisted: 0,
             };
-            let mut opened = Writer::open(&output, prepared)?;
-            let known = |entry: &&Entry| match entry {
-                Entry::Recovered(listed) => !opened.past.names.has(&listed.name),
-                _ => true,
+            let torn = match opened.torn {
+                Some(Torn::Cut(mend)) => Some(mend),
+                _ => None,
             };
-            let new: Vec<&Entry> = entries.iter().filter(known).collect();
-            lines += new.len();
-            opened.writer.write(new.into_iter())?;
+            book.write(&Entry::Run(Box::new(Run {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                key: book.writer.fingerprint(),
+                torn,
+                ..Run::default()
+            })))?;
+            self.books.insert(output.to_owned(), book);
         }
-        Ok(lines)
+        Ok(())
+    }
+
+    /// A file was completed and published.
+    ///
+    /// # Errors
+    /// When its line could not be written.
+    pub fn recovered(&mut self, recovered: &Recovered) -> Result<(), OfflineError> {
+        let Some((output, book)) = self.book(&recovered.path) else {
+            return Ok(());
+        };
+        let listed = Listed::recovered(recovered, output);
+        if book.past.names.has(&listed.name) {
+            return Ok(());
+        }
+        let written = book.write(&Entry::Recovered(Box::new(listed)));
+        book.unlisted += u64::from(written.is_err());
+        written
+    }
+
+    /// A file that holds no capture was set aside.
+    ///
+    /// # Errors
+    /// When its line could not be written.
+    pub fn aside(&mut self, was: &Path, kept: &Path, reason: &str) -> Result<(), OfflineError> {
+        let Some((output, book)) = self.book(was) else {
+            return Ok(());
+        };
+        book.write(&Entry::Aside(Aside::new(was, kept, reason, output)))
+    }
+
+    /// All was done.
+    ///
+    /// # Errors
+    /// When that could not be written; other manifests may have their line.
+    pub fn end(self) -> Result<(), OfflineError> {
+        let end = |mut book: Book| {
+            // files that an earlier run left are the next sensor's to find
+            let unlisted = book.past.open_since.is_none().then_some(book.unlisted);
+            book.write(&Entry::Stopped(Box::new(Stopped {
+                unlisted,
+                ..Stopped::default()
+            })))
+        };
+        let ended: Vec<_> = self.books.into_values().map(end).collect();
+        ended.into_iter().collect()
+    }
+
+    fn book<'a>(&mut self, path: &'a Path) -> Option<(&'a Path, &mut Book)> {
+        let output = output_of(path)?;
+        Some((output, self.books.get_mut(output)?))
+    }
+}
+
+impl Book {
+    fn write(&mut self, entry: &Entry) -> Result<(), OfflineError> {
+        Ok(self.writer.write([entry].into_iter())?)
     }
 }
 

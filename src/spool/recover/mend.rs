@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use crate::capfile::encode;
 use crate::spool::compress::{LAST_BLOCK, member_of, raw_blocks};
 use crate::spool::recover::scan::Scan;
-use crate::spool::recover::{Error, Outcome, Recovered, told, units};
-use crate::spool::{Compression, Format, Name, Sealed};
+use crate::spool::recover::{Error, Outcome, Recovered, tail, told, units};
+use crate::spool::{Compression, Format, Name, Sealed, sealed};
 
 /// A file that holds no capture is called so.
 pub(super) const ASIDE: &str = ".aside";
@@ -57,9 +57,9 @@ pub(super) fn aside(name: &Name, why: String) -> Result<Outcome, Error> {
     let path = free(name, ASIDE, |path| fs::hard_link(&partial, path));
     let path = match path {
         // No hard links here. A name that is taken is still left alone.
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => free(name, ASIDE, |path| {
-            File::create_new(path).and_then(|_| fs::rename(&partial, path))
-        }),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            free(name, ASIDE, |path| sealed::rename(&partial, path))
+        }
         Ok(path) => fs::remove_file(&partial).map(|()| path),
         taken => taken,
     };
@@ -86,7 +86,8 @@ fn free(name: &Name, ending: &str, make: impl Fn(&Path) -> io::Result<()>) -> io
 /// Copies what will be cut off into a file beside, unless it is a torn tail or filler.
 fn keep(name: &Name, file: &File, scan: &Scan, stored: u64) -> io::Result<Option<PathBuf>> {
     let from = scan.cut.stored;
-    if scan.is_torn_only || is_filler(file, from, stored)? {
+    let is_torn = scan.is_torn_only && !holds_more(name, file, scan, stored)?;
+    if is_torn || is_filler(file, from, stored)? {
         return Ok(None);
     }
     let path = free(name, DAMAGED, |path| {
@@ -100,6 +101,15 @@ fn keep(name: &Name, file: &File, scan: &Scan, stored: u64) -> io::Result<Option
     })?;
     File::open(name.directory())?.sync_all()?;
     Ok(Some(path))
+}
+
+/// Whether a tail that looks torn, which is a few MiB at most, holds other records: then a length was damaged.
+fn holds_more(name: &Name, file: &File, scan: &Scan, stored: u64) -> io::Result<bool> {
+    let mut rest = vec![0; stored.saturating_sub(scan.cut.stored) as usize];
+    file.read_exact_at(&mut rest, scan.cut.stored)?;
+    let kind = (name.format(), name.compression());
+    let seconds = scan.times.map(|(first, last)| (first.secs(), last.secs()));
+    Ok(tail::holds_more(&rest, kind, seconds))
 }
 
 fn copy_from(file: &File, mut from: u64, to: u64, copy: &File) -> io::Result<()> {

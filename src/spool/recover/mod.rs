@@ -9,6 +9,7 @@
 
 mod mend;
 mod scan;
+mod tail;
 mod units;
 mod walk;
 

@@ -19,6 +19,9 @@ const LONGEST_UNIT: u64 = 4 << 20;
 /// How often, in records, somebody may say that it is enough.
 const ASK_EVERY: u64 = 4096;
 
+/// How often, in bytes of content, places to cut that were passed are forgotten: units may be of a single byte each.
+const FORGET_EVERY: u64 = 1 << 20;
+
 /// What is in a file.
 #[derive(Debug)]
 pub(super) struct Scan {
@@ -116,15 +119,16 @@ fn records(
     stop: Stop<'_>,
     path: &std::path::Path,
 ) -> Result<Records, Error> {
-    let mut records = Records::default();
+    let (mut records, mut forgotten) = (Records::default(), 0);
     loop {
-        if records.packets % ASK_EVERY == 0 {
-            if stop() {
-                return Err(Error::Stopped);
-            }
-            trail.cut(reader.position());
+        if records.packets % ASK_EVERY == 0 && stop() {
+            return Err(Error::Stopped);
         }
         let before = reader.position();
+        if before - forgotten >= FORGET_EVERY {
+            trail.cut(before);
+            forgotten = before;
+        }
         let record = match reader.next() {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(records),

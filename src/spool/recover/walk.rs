@@ -27,7 +27,11 @@ pub fn of_output(
         Err(error) => return failed(output.to_owned(), error),
     };
     for folder in sessions {
-        if lock::is_output(&folder) || belongs_elsewhere(&folder, output) {
+        if lock::is_output(&folder) {
+            continue;
+        }
+        if is_link(&folder) {
+            failed(folder, io::Error::other(LINK));
             continue;
         }
         let files = match hidden(&folder) {
@@ -51,19 +55,11 @@ fn is_of(path: &Path, folder: &Path) -> bool {
     Name::of_partial(path).is_some_and(|name| Some(name.session().0) == folder)
 }
 
-/// Whether a folder that is reached through a link lies in the output of somebody else.
-fn belongs_elsewhere(folder: &Path, output: &Path) -> bool {
-    let is_link = fs::symlink_metadata(folder).is_ok_and(|m| m.is_symlink());
-    if !is_link {
-        return false;
-    }
-    let real = |path: &Path| fs::canonicalize(path).ok();
-    match (real(folder), real(output)) {
-        (Some(folder), Some(output)) => folder
-            .parent()
-            .is_none_or(|above| above != output && lock::is_output(above)),
-        _ => true,
-    }
+/// Why a session's folder that is a link is passed by: another sensor may write where it leads, and no lock tells.
+const LINK: &str = "it is a symbolic link, and another sensor may write where it leads; if none does, recover there by hand";
+
+fn is_link(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|facts| facts.is_symlink())
 }
 
 /// A folder that was passed by, and why.
