@@ -7,7 +7,7 @@
 //!
 //! Batches belong to the receiver: it keeps a handle of each, shares one with the workers, and may fill it again
 //! when it is the only holder. When none is free it rests as long as the source can wait, then reads into a spare
-//! batch. Of that a little is kept for the next free batch, fairly by source ([`Reserve`]); the rest is counted as
+//! batch. Of that a little is kept for the next free batch, fairly by source (`Reserve`); the rest is counted as
 //! `pool_empty`: that is overload with a name, where leaving the packets in the kernel would be loss without one.
 //!
 //! Who may send is asked here, once for each datagram and before anything of it is looked at.

@@ -259,9 +259,9 @@ mod tests {
         let listen = new.local_addr().unwrap().as_socket().unwrap();
         let [one, two] = &names;
         let mut passed = Passed(vec![named(one, old), named(two, new), named("a", others)]);
-        assert_eq!(passed.give_up(&[listen], true), [one.clone()]);
+        assert_eq!(passed.give_up(&[listen], true), [one.as_str()]);
         assert_eq!(passed.0.len(), 2);
-        assert_eq!(passed.give_up(&[listen], false), [two.clone()]);
+        assert_eq!(passed.give_up(&[listen], false), [two.as_str()]);
         assert!(passed.refuse_rest().is_err(), "that of somebody else");
     }
 

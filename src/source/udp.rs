@@ -234,7 +234,11 @@ impl Udp {
     fn adopt(socket: Socket, address: SocketAddr, config: &Config) -> Result<Self, Error> {
         let failed = |step| failed(address, step);
         // a filter that an earlier process has left would refuse everything; mostly there is none, which is an error
-        let _ = socket.detach_filter();
+        if let Err(error) = socket.detach_filter()
+            && error.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            return Err(failed("SO_DETACH_FILTER")(error));
+        }
         socket
             .set_nonblocking(false)
             .map_err(failed("O_NONBLOCK"))?;

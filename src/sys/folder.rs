@@ -1,6 +1,6 @@
 //! Folders by descriptor: what lies in one is looked at and removed without asking a path twice.
 //!
-//! Takes: a path once, then names. Gives: [`Folder`], [`Facts`], [`space`]. Holds: no symbolic link is followed below the
+//! Takes: a path once, then names. Gives: [`Folder`], [`Facts`], `Folder::space`. Holds: no symbolic link is followed below the
 //! first path; a name holds no slash.
 
 use std::ffi::{CString, OsStr};

@@ -1,7 +1,7 @@
 //! The manifest: what became of every capture file, in a chain that shows when somebody changed it.
 //!
 //! Takes: [`Entry`]s, through a [`Teller`]. Gives: lines of `manifest.jsonl` in the output folder, and the check of them
-//! ([`audit`]). Holds: one thread alone writes lines, in the order in which they were told; each line holds the hash of the one
+//! ([`audit()`]). Holds: one thread alone writes lines, in the order in which they were told; each line holds the hash of the one
 //! before it, also over restarts; what is told as written is on the disk; no line is ever changed.
 //! `docs/manifest.md` tells the format.
 

@@ -1,7 +1,7 @@
 //! How much disk capture files may take: which of them go, and how.
 //!
-//! Takes: bounds ([`Bounds`]), the files of an output ([`scan`], and those that are published while the program runs), and what
-//! the disk has left. Gives: the files that have to go ([`choose`]), and their removal ([`remove`]). Holds: only published files
+//! Takes: bounds ([`Bounds`]), the files of an output ([`scan()`], and those that are published while the program runs), and what
+//! the disk has left. Gives: the files that have to go ([`choose`]), and their removal ([`remove()`]). Holds: only published files
 //! with names of ours are ever chosen, the oldest first, and no more than is needed; a file is removed only while it is still the
 //! one that was seen. `docs/retention.md` tells the rest.
 
