@@ -223,10 +223,24 @@ struct Network(IpNet);
 
 impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        from.deserialize_str(NetworkText)
+    }
+}
+
+struct NetworkText;
+
+impl Visitor<'_> for NetworkText {
+    type Value = Network;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a network like \"10.0.0.0/16\", or an address")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Network, E> {
         let alone = || text.parse::<std::net::IpAddr>().map(IpNet::from);
-        text.parse().or_else(|_| alone()).map(Self).map_err(|_| {
-            de::Error::custom(format!(
+        let network = text.parse().or_else(|_| alone());
+        network.map(Network).map_err(|_| {
+            E::custom(format!(
                 "{text:?} is no network; write one like \"10.0.0.0/16\", or an address"
             ))
         })
