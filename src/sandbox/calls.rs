@@ -136,19 +136,19 @@ fn conditional() -> Vec<Conditional> {
         Conditional {
             name: "ioctl",
             number: libc::SYS_ioctl,
-            any: values(
-                1,
-                &[
-                    libc::FIONBIO,
-                    libc::FIONREAD,
-                    libc::FIOCLEX,
-                    libc::TCGETS,
-                    libc::TIOCGWINSZ,
-                ],
-            ),
+            any: values(1, &IOCTL),
         },
     ]
 }
+
+/// What the runtime asks of sockets, files and a terminal.
+const IOCTL: [u64; 5] = [
+    libc::FIONBIO,
+    libc::FIONREAD,
+    libc::FIOCLEX,
+    libc::TCGETS,
+    libc::TIOCGWINSZ,
+];
 
 /// To refuse what comes after the stop, and how long to wait. None that outlives the process in a socket that was passed or is kept, but for
 /// the filter, which whoever gets it next takes off.
