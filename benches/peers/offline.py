@@ -72,7 +72,8 @@ def digest(path):
 
 
 def only(folder):
-    files = [f for f in glob.glob(folder + "/**/*", recursive=True) if os.path.isfile(f)]
+    found = [f for f in glob.glob(folder + "/**/*", recursive=True) if os.path.isfile(f)]
+    files = [f for f in found if os.path.basename(f) != "manifest.jsonl"]
     if len(files) != 1:
         raise SystemExit(f"one file was expected in {folder}: {files}")
     return files[0]
