@@ -46,6 +46,10 @@ impl Disk {
         let said = BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line);
         if said.unwrap() == 0 {
             let _ = holder.wait();
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "CI must be able to mount a loop device"
+            );
             println!("no loop device can be mounted here: nothing was checked");
             return None;
         }
