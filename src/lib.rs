@@ -30,6 +30,7 @@ pub mod sandbox;
 pub mod decap;
 pub mod filter;
 pub mod flow;
+pub mod ship;
 pub mod source;
 pub mod spool;
 
