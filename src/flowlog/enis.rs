@@ -165,7 +165,10 @@ mod tests {
         assert_eq!(meet(eni(1, Some(9)), 7, &a, 1), 1);
         assert_eq!(meet(eni(2, None), 7, &a, 1), 2);
         let all = enis.all();
-        assert_eq!((all[0].logs, all[0].vni.one(), all[0].session.one()), (3, None, None));
+        assert_eq!(
+            (all[0].logs, all[0].vni.one(), all[0].session.one()),
+            (3, None, None)
+        );
         assert_eq!(all[2].session.one(), Some(&a));
     }
 

@@ -73,7 +73,9 @@ pub(super) struct Windows {
 impl Windows {
     pub(super) fn new(interval: Duration, nodata: bool) -> Self {
         Self {
-            interval: u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1),
+            interval: u64::try_from(interval.as_nanos())
+                .unwrap_or(u64::MAX)
+                .max(1),
             nodata,
             from: Timestamp::default(),
             next: None,
@@ -88,10 +90,17 @@ impl Windows {
         self.marks_of(eni, window);
     }
 
+    /// Whether an interface belongs to this flow log, as far as is known.
+    pub(super) fn has(&self, eni: u32) -> bool {
+        self.marks.get(eni as usize).is_some_and(Option::is_some)
+    }
+
     /// There is a record of an interface.
     pub(super) fn data(&mut self, eni: u32, first: Timestamp, last: Timestamp) {
         let (from, to) = (self.begin(first), self.window(last));
-        let marks = self.marks_of(eni, to);
+        let Some(marks) = self.marks_of(eni, to) else {
+            return;
+        };
         marks.move_to(to);
         // a record spans no more than two of them
         for window in from.max(to.saturating_sub(BACK))..=to {
@@ -103,7 +112,9 @@ impl Windows {
     pub(super) fn skip(&mut self, eni: u32, first: Timestamp, last: Timestamp) {
         let from = self.begin(first).max(self.next.unwrap_or(0));
         let to = self.window(last).max(from);
-        let marks = self.marks_of(eni, to);
+        let Some(marks) = self.marks_of(eni, to) else {
+            return;
+        };
         marks.move_to(to);
         for window in from.max(to.saturating_sub(BACK))..=to {
             marks.skip |= marks.bit(window);
@@ -189,19 +200,20 @@ impl Windows {
         window
     }
 
-    fn marks_of(&mut self, eni: u32, window: u64) -> &mut Marks {
+    fn marks_of(&mut self, eni: u32, window: u64) -> Option<&mut Marks> {
         let at = eni as usize;
         if self.marks.len() <= at {
             self.marks.resize(at + 1, None);
         }
-        // there by now
         let fresh = Marks {
             latest: window,
             data: 0,
             skip: 0,
             since: window,
         };
-        self.marks[at].get_or_insert(fresh)
+        // there by now
+        let marks = self.marks.get_mut(at);
+        marks.map(|marks| marks.get_or_insert(fresh))
     }
 }
 
@@ -228,10 +240,7 @@ mod tests {
             windows.data(3, at(665), at(690));
             assert_eq!(told(&mut windows, 620), []);
             let lines = told(&mut windows, 790);
-            let expected = [
-                (3, Status::NoData, 610, 659),
-                (3, Status::NoData, 720, 779),
-            ];
+            let expected = [(3, Status::NoData, 610, 659), (3, Status::NoData, 720, 779)];
             assert_eq!(lines, if nodata { &expected[..] } else { &[] });
             assert_eq!(told(&mut windows, 791), []);
         }

@@ -1,0 +1,210 @@
+//! One flow log at the desk: its files, what is known of its interfaces, and its intervals.
+//!
+//! Takes: closed flows, losses, and the passing of time. Gives: records and the lines that stand for none. Holds: each flow that is given
+//! becomes one record; trouble is told once a minute and stands in [`Stats`] until a file is written again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::flow::Closed;
+use crate::flowlog::enis::Met;
+use crate::flowlog::setup::Part;
+use crate::flowlog::shared::Shared;
+use crate::flowlog::windows::{Line, Windows};
+use crate::flowlog::{BUCKET, Error, Interface, Log, Stats};
+use crate::logging::Limited;
+use crate::record::Status;
+use crate::time::{self, Timestamp};
+
+/// How long after an interval, and another one for the flows that are still open, it is told: workers may be late.
+const LATE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Book {
+    at: usize,
+    log: Log,
+    interval: Duration,
+    windows: Windows,
+    stats: Arc<Stats>,
+    /// By number; those of other flow logs are there too.
+    interfaces: Vec<Interface>,
+    /// What was learnt of interfaces, and which configuration is in force, when this was last looked at.
+    news: Option<(u64, u64)>,
+    lost: u64,
+    files: u64,
+    name: String,
+    warned: Limited,
+    in_trouble: bool,
+    gap: Option<Gap>,
+}
+
+/// A time of which records were lost with a file.
+#[derive(Debug)]
+struct Gap {
+    from: Timestamp,
+    /// When a file was lost last.
+    tried: Timestamp,
+}
+
+impl Book {
+    pub(super) fn new(at: usize, part: &Part, shared: &Shared, now: Timestamp) -> Self {
+        let config = &part.config;
+        let interval = config.interval.duration();
+        Self {
+            at,
+            log: Log::new(config, &config.directory, now),
+            interval,
+            windows: Windows::new(interval, config.nodata),
+            stats: shared.stats.get(at).map(Arc::clone).unwrap_or_default(),
+            interfaces: Vec::new(),
+            news: None,
+            lost: 0,
+            files: 0,
+            name: config.name.clone(),
+            in_trouble: false,
+            gap: None,
+            warned: Limited::new(Duration::from_secs(60)),
+        }
+    }
+
+    /// Writes the records of flows.
+    pub(super) fn take(&mut self, flows: &[Closed], shared: &Shared) {
+        for closed in flows {
+            let eni = closed.key.eni;
+            if eni as usize >= self.interfaces.len() {
+                self.learn(closed.first, shared);
+            }
+            self.windows.data(eni, closed.first, closed.last);
+            let unknown = Interface::default();
+            let interface = self.interfaces.get(eni as usize).unwrap_or(&unknown);
+            let written = self.log.record(interface, closed);
+            self.note(written, closed.last);
+        }
+    }
+
+    /// Packets of an interface may have been lost between these times.
+    pub(super) fn skip(&mut self, eni: u32, first: Timestamp, last: Timestamp) {
+        if self.windows.has(eni) {
+            self.windows.skip(eni, first, last);
+        }
+    }
+
+    /// Packets of any interface may have been.
+    pub(super) fn skip_all(&mut self, first: Timestamp, last: Timestamp) {
+        self.windows.skip_all(first, last);
+    }
+
+    /// What is due at `now`. `cut` says that a worker is no more.
+    pub(super) fn tend(&mut self, now: Timestamp, cut: bool, shared: &Shared) {
+        self.learn(now, shared);
+        for (eni, (first, last)) in shared.take_lost(self.at) {
+            self.windows.skip(eni, first, last);
+        }
+        if cut {
+            self.windows
+                .skip_all(now.saturating_sub(self.interval), now);
+        }
+        let lines = self
+            .windows
+            .told(now.saturating_sub(self.interval + LATE), false);
+        self.tell(&lines);
+        self.tell_gap(now, false);
+        let published = self.log.advance(now);
+        self.note(published, now);
+        self.publish();
+    }
+
+    /// Writes all that is left: nothing more will come.
+    pub(super) fn finish(&mut self, now: Timestamp) {
+        let lines = self.windows.told(now, true);
+        self.tell(&lines);
+        self.tell_gap(now, true);
+        let published = self.log.finish();
+        self.note(published, now);
+        self.publish();
+    }
+
+    fn tell(&mut self, lines: &[Line]) {
+        for line in lines {
+            let unknown = Interface::default();
+            let interface = self.interfaces.get(line.eni as usize).unwrap_or(&unknown);
+            let told = self
+                .log
+                .without_flow(interface, line.status, line.start, line.end);
+            match line.status {
+                Status::SkipData => self.stats.skipdata.add(1),
+                _ => self.stats.nodata.add(1),
+            }
+            self.note(told, line.end);
+        }
+    }
+
+    /// After a file was lost: any interface may lack records of its time.
+    fn tell_gap(&mut self, now: Timestamp, last: bool) {
+        let due = |gap: &Gap| last || now.since(gap.tried) >= self.interval;
+        let Some(gap) = self.gap.take_if(|gap| due(&*gap)) else {
+            return;
+        };
+        let line = |eni| Line {
+            eni,
+            status: Status::SkipData,
+            start: gap.from,
+            end: now,
+        };
+        let lines: Vec<Line> = self.windows.active(now).into_iter().map(line).collect();
+        self.tell(&lines);
+    }
+
+    /// Sees what came of writing.
+    fn note(&mut self, written: Result<(), Error>, now: Timestamp) {
+        let Err(error) = written else { return };
+        if let Some(suppressed) = self.warned.pass(time::monotonic().nanos()) {
+            tracing::warn!(flow_log = self.name, %error, suppressed, "A file of a flow log is lost.");
+        }
+        self.stats.set_trouble(Some(error.to_string()));
+        self.in_trouble = true;
+        let from = now.saturating_sub(self.interval + Duration::from_secs(BUCKET));
+        let from = self.gap.as_ref().map_or(from, |gap| gap.from.min(from));
+        self.gap = Some(Gap { from, tried: now });
+    }
+
+    fn publish(&mut self) {
+        let counts = self.log.counts();
+        let lost = counts.lost - self.lost;
+        self.stats.lost_in_files.add(lost);
+        self.stats.records_lost.add(lost);
+        if self.in_trouble && counts.files > self.files && lost == 0 {
+            self.in_trouble = false;
+            self.stats.set_trouble(None);
+        }
+        (self.lost, self.files) = (counts.lost, counts.files);
+        self.stats.files.set(counts.files);
+        self.stats.published.set(counts.published);
+        // nobody asks for their names yet
+        drop(self.log.take_published());
+    }
+
+    /// Looks after what is known of interfaces, where there is news.
+    fn learn(&mut self, now: Timestamp, shared: &Shared) {
+        let news = (shared.enis.news(), shared.generation());
+        if self.news.replace(news) == Some(news) {
+            return;
+        }
+        let setup = shared.setup.load();
+        let Some(part) = setup.parts.get(self.at) else {
+            return;
+        };
+        let met = shared.enis.all();
+        self.interfaces = met.iter().map(|met| interface(part, met)).collect();
+        for (eni, _) in (0_u32..)
+            .zip(&met)
+            .filter(|(_, met)| met.logs >> self.at & 1 == 1)
+        {
+            self.windows.know(eni, now);
+        }
+    }
+}
+
+fn interface(part: &Part, met: &Met) -> Interface {
+    part.interface(&met.eni)
+}
