@@ -7,6 +7,8 @@
 //!
 //! The sensor itself is in a cage that lets it connect to nobody. So it links files and reads statuses, and the other process does the talking.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 mod config;
 #[cfg(feature = "aws")]
 mod courier;
