@@ -10,9 +10,19 @@
 #[cfg(feature = "aws")]
 pub mod aws;
 mod config;
+#[cfg(feature = "aws")]
+mod courier;
 mod pending;
 mod plan;
+mod process;
+#[cfg(feature = "aws")]
+mod supervisor;
 
 pub use config::{Acl, CloudWatch, ConfigError, S3, Sse, Streams};
+#[cfg(feature = "aws")]
+pub use courier::{End, work};
 pub use pending::{Entry, Pending};
 pub use plan::{After, Destination, Plan, Queue, QueueStatus, Status, Trouble};
+pub use process::{Orders, Shipper, VERB};
+#[cfg(feature = "aws")]
+pub use supervisor::{RENEW, supervise};
