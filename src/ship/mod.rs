@@ -7,10 +7,18 @@
 //!
 //! The sensor itself is in a cage that lets it connect to nobody. So it links files and reads statuses, and the other process does the talking.
 
+mod captures;
 mod config;
+mod lane;
+mod overseer;
 mod pending;
 mod plan;
+mod standing;
 
+pub use captures::{CAPTURES, Captures, OfSession, Sessions};
 pub use config::{Acl, CloudWatch, ConfigError, S3, Sse, Streams};
+pub use lane::{Care, Lane};
+pub use overseer::{Heard, Listen, Overseer};
 pub use pending::{Entry, Pending};
 pub use plan::{After, Destination, Plan, Queue, QueueStatus, Status, Trouble};
+pub use standing::{QueueStanding, Standing};
