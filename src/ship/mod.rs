@@ -17,7 +17,12 @@ mod plan;
 mod process;
 #[cfg(feature = "aws")]
 mod supervisor;
+mod captures;
+mod lane;
+mod overseer;
+mod standing;
 
+pub use captures::{CAPTURES, Captures, OfSession, Sessions};
 pub use config::{Acl, CloudWatch, ConfigError, S3, Sse, Streams};
 #[cfg(feature = "aws")]
 pub use courier::{End, work};
@@ -26,3 +31,6 @@ pub use plan::{After, Destination, Plan, Queue, QueueStatus, Status, Trouble};
 pub use process::{Orders, Shipper, VERB};
 #[cfg(feature = "aws")]
 pub use supervisor::{RENEW, supervise};
+pub use lane::{Care, Lane};
+pub use overseer::{Heard, Listen, Overseer};
+pub use standing::{QueueStanding, Standing};
