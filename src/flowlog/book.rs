@@ -18,6 +18,8 @@ use crate::time::{self, Timestamp};
 
 /// How long after an interval, and another one for the flows that are still open, it is told: workers may be late.
 const LATE: Duration = Duration::from_secs(1);
+/// How often trouble of a kind is told.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Book {
@@ -34,6 +36,7 @@ pub(super) struct Book {
     files: u64,
     name: String,
     warned: Limited,
+    warned_of_records: Limited,
     in_trouble: bool,
     gap: Option<Gap>,
 }
@@ -63,7 +66,8 @@ impl Book {
             name: config.name.clone(),
             in_trouble: false,
             gap: None,
-            warned: Limited::new(Duration::from_secs(60)),
+            warned: Limited::new(WARN_EVERY),
+            warned_of_records: Limited::new(WARN_EVERY),
         }
     }
 
@@ -97,9 +101,7 @@ impl Book {
     /// What is due at `now`. `cut` says that a worker is no more.
     pub(super) fn tend(&mut self, now: Timestamp, cut: bool, shared: &Shared) {
         self.learn(now, shared);
-        for (eni, (first, last)) in shared.take_lost(self.at) {
-            self.windows.skip(eni, first, last);
-        }
+        self.note_lost(shared);
         if cut {
             self.windows
                 .skip_all(now.saturating_sub(self.interval), now);
@@ -136,6 +138,26 @@ impl Book {
                 _ => self.stats.nodata.add(1),
             }
             self.note(told, line.end);
+        }
+    }
+
+    /// Records that workers could not hand over.
+    fn note_lost(&mut self, shared: &Shared) {
+        let lost = shared.take_lost(self.at);
+        if lost.is_empty() {
+            return;
+        }
+        let monotonic = time::monotonic().nanos();
+        if let Some(suppressed) = self.warned_of_records.pass(monotonic) {
+            tracing::warn!(
+                flow_log = self.name,
+                interfaces = lost.len(),
+                suppressed,
+                "Records of a flow log were lost on their way to its file; their interval is told as SKIPDATA."
+            );
+        }
+        for (eni, (first, last)) in lost {
+            self.windows.skip(eni, first, last);
         }
     }
 
