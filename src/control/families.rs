@@ -7,8 +7,8 @@
 use crate::control::kernel::Family as UdpFamily;
 use crate::control::snapshot::Worker;
 use crate::control::view::{Sample, Value, View, labelled, one};
-use crate::packet::{DropReason, FilterReason};
 use crate::flowlog::Summary;
+use crate::packet::{DropReason, FilterReason};
 use crate::ship::QueueStanding;
 
 /// What a number may do.

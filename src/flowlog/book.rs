@@ -14,6 +14,7 @@ use crate::flowlog::windows::{Line, Windows};
 use crate::flowlog::{BUCKET, Error, Interface, Log, Stats};
 use crate::logging::Limited;
 use crate::record::Status;
+use crate::ship::Pending;
 use crate::time::{self, Timestamp};
 
 /// How long after an interval, and another one for the flows that are still open, it is told: workers may be late.
@@ -50,12 +51,16 @@ struct Gap {
 }
 
 impl Book {
-    pub(super) fn new(at: usize, part: &Part, shared: &Shared, now: Timestamp) -> Self {
+    pub(super) fn new(at: usize, part: &Part, shared: &Shared, live: bool, now: Timestamp) -> Self {
         let config = &part.config;
         let interval = config.interval.duration();
+        let mut log = Log::new(config, &config.directory, now);
+        if live && (config.s3.is_some() || config.cloudwatch.is_some()) {
+            log = log.with_pending(Pending::at(config.pending()));
+        }
         Self {
             at,
-            log: Log::new(config, &config.directory, now),
+            log,
             interval,
             windows: Windows::new(interval, config.nodata),
             stats: shared.stats.get(at).map(Arc::clone).unwrap_or_default(),
@@ -69,6 +74,29 @@ impl Book {
             warned: Limited::new(WARN_EVERY),
             warned_of_records: Limited::new(WARN_EVERY),
         }
+    }
+
+    /// Publishes what earlier runs have left, and says what could not be.
+    pub(super) fn recover(&mut self) {
+        let found = self.log.recover();
+        let name = self.name.as_str();
+        if found.files > 0 {
+            let (files, records, torn) = (found.files, found.records, found.torn);
+            tracing::info!(
+                flow_log = name,
+                files,
+                records,
+                torn,
+                "Published files of a flow log that an earlier run left."
+            );
+        }
+        for file in &found.damaged {
+            tracing::warn!(flow_log = name, file = %file.display(), "A file of a flow log that an earlier run left can't be read; it was set aside.");
+        }
+        for error in &found.errors {
+            tracing::warn!(flow_log = name, %error, "A file of a flow log that an earlier run left stays as it is.");
+        }
+        self.publish();
     }
 
     /// Writes the records of flows.
@@ -181,10 +209,13 @@ impl Book {
     fn note(&mut self, written: Result<(), Error>, now: Timestamp) {
         let Err(error) = written else { return };
         if let Some(suppressed) = self.warned.pass(time::monotonic().nanos()) {
-            tracing::warn!(flow_log = self.name, %error, suppressed, "A file of a flow log is lost.");
+            tracing::warn!(flow_log = self.name, %error, suppressed, "Something went wrong with a file of a flow log.");
         }
         self.stats.set_trouble(Some(error.to_string()));
         self.in_trouble = true;
+        if error.records == 0 {
+            return;
+        }
         let from = now.saturating_sub(self.interval + Duration::from_secs(BUCKET));
         let from = self.gap.as_ref().map_or(from, |gap| gap.from.min(from));
         self.gap = Some(Gap { from, tried: now });
@@ -202,6 +233,8 @@ impl Book {
         (self.lost, self.files) = (counts.lost, counts.files);
         self.stats.files.set(counts.files);
         self.stats.published.set(counts.published);
+        self.stats.resolver_records.set(counts.resolver_records);
+        self.stats.resolver_packets.set(counts.resolver_packets);
         // nobody asks for their names yet
         drop(self.log.take_published());
     }
@@ -216,6 +249,7 @@ impl Book {
         let Some(part) = setup.parts.get(self.at) else {
             return;
         };
+        self.log.set_services(part.services());
         let met = shared.enis.all();
         self.interfaces = met.iter().map(|met| interface(part, met)).collect();
         for (eni, _) in (0_u32..)
@@ -228,5 +262,9 @@ impl Book {
 }
 
 fn interface(part: &Part, met: &Met) -> Interface {
-    part.interface(&met.eni)
+    let mut interface = part.interface(&met.eni);
+    met.pairs
+        .iter()
+        .for_each(|(session, vni)| interface.met(session, *vni));
+    interface
 }

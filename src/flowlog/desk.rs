@@ -132,7 +132,8 @@ impl Running {
 fn give_up(stats: &Stats) {
     let lines = stats.skipdata.value() + stats.nodata.value();
     let told = stats.records.value() + lines;
-    let ended = stats.published.value() + stats.lost_in_files.value();
+    let unwritten = stats.resolver_records.value();
+    let ended = stats.published.value() + stats.lost_in_files.value() + unwritten;
     stats.records_lost.add(told.saturating_sub(ended));
 }
 
@@ -161,7 +162,7 @@ impl Desk {
         now: Timestamp,
     ) -> Self {
         let setup = shared.setup.load_full();
-        let book = |(log, part)| Book::new(log, part, &shared, now);
+        let book = |(log, part)| Book::new(log, part, &shared, live, now);
         let books = setup.parts.iter().enumerate().map(book).collect();
         Self {
             books,
@@ -194,6 +195,7 @@ impl Desk {
     }
 
     fn serve(&mut self) {
+        self.books.iter_mut().for_each(Book::recover);
         loop {
             match self.queue.recv_timeout(TEND_EVERY) {
                 Ok(parcel) => self.take(parcel),

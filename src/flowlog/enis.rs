@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::packet::{Endpoint, Vni};
 
+/// The most pairs of session and VNI that are kept of an interface.
+const PAIRS: usize = 4;
+
 /// What tells interfaces apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Eni {
@@ -20,42 +23,27 @@ pub struct Eni {
     pub endpoint: Option<Endpoint>,
 }
 
-/// What is one thing for an interface, or several.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Only<T> {
-    None,
-    One(T),
-    Several,
-}
-
-impl<T: PartialEq> Only<T> {
-    /// Adds another; whether that is news.
-    fn add(&mut self, value: T) -> bool {
-        let next = match self {
-            Self::None => Self::One(value),
-            Self::One(known) if *known != value => Self::Several,
-            _ => return false,
-        };
-        *self = next;
-        true
-    }
-
-    pub(super) fn one(&self) -> Option<&T> {
-        match self {
-            Self::One(value) => Some(value),
-            _ => None,
-        }
-    }
-}
-
 /// An interface that was met, or that was told of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Met {
     pub(super) eni: Eni,
     /// The flow logs that it belongs to, one bit each.
     pub(super) logs: u32,
-    pub(super) vni: Only<Vni>,
-    pub(super) session: Only<Arc<str>>,
+    /// Whose its packets are, and with which VNI they come: as many pairs as it takes to see whether either is one or several.
+    pub(super) pairs: Vec<(Arc<str>, Vni)>,
+}
+
+impl Met {
+    /// Adds a pair; whether it is news.
+    fn see(&mut self, session: &Arc<str>, vni: Vni) -> bool {
+        let another_session = self.pairs.iter().all(|(known, _)| known != session);
+        let another_vni = self.pairs.iter().all(|(_, known)| *known != vni);
+        let news = (another_session || another_vni) && self.pairs.len() < PAIRS;
+        if news {
+            self.pairs.push((Arc::clone(session), vni));
+        }
+        news
+    }
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +74,7 @@ impl Enis {
         let mut known = self.lock();
         let (number, mut news) = known.meet(eni, logs);
         if let Some(met) = known.met.get_mut(number as usize) {
-            news |= met.vni.add(vni);
-            news |= met.session.add(Arc::clone(session));
+            news |= met.see(session, vni);
         }
         self.note(news);
         number
@@ -135,8 +122,7 @@ impl Known {
                 self.met.push(Met {
                     eni,
                     logs,
-                    vni: Only::None,
-                    session: Only::None,
+                    pairs: Vec::new(),
                 });
                 (number, true)
             }
@@ -165,11 +151,8 @@ mod tests {
         assert_eq!(meet(eni(1, Some(9)), 7, &a, 1), 1);
         assert_eq!(meet(eni(2, None), 7, &a, 1), 2);
         let all = enis.all();
-        assert_eq!(
-            (all[0].logs, all[0].vni.one(), all[0].session.one()),
-            (3, None, None)
-        );
-        assert_eq!(all[2].session.one(), Some(&a));
+        assert_eq!((all[0].logs, all[0].pairs.len()), (3, 2));
+        assert_eq!(all[2].pairs, [(a, Vni::new(7))]);
     }
 
     #[test]

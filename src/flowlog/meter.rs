@@ -97,6 +97,9 @@ impl Meter {
             endpoint: peer.endpoint,
         };
         let logs = self.setup.logs_of(&eni, session);
+        if let Some(mac) = self.setup.mac_of(&eni).filter(|_| peer.eni_mac().is_none()) {
+            peer.learn_eni_mac(mac);
+        }
         let vni: Vni = peer.vni;
         let eni = match logs {
             0 => 0,

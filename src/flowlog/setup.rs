@@ -4,15 +4,12 @@
 //! flow log. Holds: judging a packet allocates nothing; what is wrong is told all at once, each with its place.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
-
-use ipnet::IpNet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::filter::Filter;
-use crate::flowlog::enis::Eni;
-use crate::flowlog::{Config, Interface, Packets, Sight, from_json};
-use crate::headers::{FlowKey, Gist, proto};
+use crate::flowlog::{Config, Eni, Interface, Metadata, Packets, Services, Sight};
 
 /// Flow logs that there may be: as many as a word has bits.
 pub const MOST: usize = 32;
@@ -36,9 +33,7 @@ pub struct Problem {
 pub(super) struct Part {
     pub(super) config: Config,
     pub(super) filter: Filter,
-    /// Addresses with which DNS is left out.
-    resolvers: Vec<IpAddr>,
-    known: HashMap<Ipv4Addr, Interface>,
+    metadata: Metadata,
 }
 
 /// All flow logs of one configuration.
@@ -116,6 +111,12 @@ impl Setup {
             .fold(0, |logs, (at, _)| logs | 1 << at)
     }
 
+    /// The MAC address of an interface in the low 48 bits, if it is told: it says what comes from what goes.
+    pub(super) fn mac_of(&self, eni: &Eni) -> Option<u64> {
+        let told = self.parts.iter().find_map(|part| part.interface(eni).mac);
+        told.map(|mac| mac.iter().fold(0, |bits, b| bits << 8 | u64::from(*b)))
+    }
+
     /// Whether another configuration can take the place of this one while its flow logs are written.
     pub(super) fn may_become(&self, configs: &[Config]) -> bool {
         let own: Vec<_> = self.parts.iter().map(|part| part.config.clone()).collect();
@@ -134,7 +135,6 @@ fn fixed(config: &Config) -> Config {
     let free = Config::default();
     Config {
         packets: free.packets,
-        resolver_dns: free.resolver_dns,
         session: free.session,
         interface: free.interface,
         subnet: free.subnet,
@@ -159,15 +159,14 @@ impl Part {
                 Err(errors) => wrong.extend(errors.iter().map(|e| ("filter", e.to_string()))),
             }
         }
-        let known = known(config, base).unwrap_or_else(|problem| {
-            wrong.push(("interfaces", problem));
-            HashMap::new()
+        let metadata = Metadata::load(&below(config, base)).unwrap_or_else(|error| {
+            wrong.push((error.key(), error.to_string()));
+            Metadata::default()
         });
         match wrong.is_empty() {
             true => Ok(Self {
                 filter,
-                resolvers: resolvers(config),
-                known,
+                metadata,
                 config: config.clone(),
             }),
             false => Err(wrong),
@@ -176,15 +175,12 @@ impl Part {
 
     /// What is known of an interface.
     pub(super) fn interface(&self, eni: &Eni) -> Interface {
-        let IpAddr::V4(primary) = eni.source else {
-            return Interface::default();
-        };
-        let known = self.known.get(&primary).cloned();
-        let mut interface = known.unwrap_or_else(|| Interface::at(primary));
-        interface
-            .vpc_ranges
-            .extend_from_slice(&self.config.vpc_ranges);
-        interface
+        self.metadata.interface(eni.source, eni.endpoint)
+    }
+
+    /// The services of addresses.
+    pub(super) fn services(&self) -> Option<Arc<Services>> {
+        self.metadata.services().map(Arc::clone)
     }
 
     /// The interfaces that the configuration tells of, and that it takes whatever session they are of.
@@ -192,8 +188,9 @@ impl Part {
         if !self.config.session.is_empty() {
             return Vec::new();
         }
-        let told = self.known.keys().map(|primary| Eni {
-            source: IpAddr::V4(*primary),
+        let told = self.metadata.listed().iter().filter_map(|i| i.primary);
+        let told = told.map(|primary| Eni {
+            source: IpAddr::V4(primary),
             endpoint: None,
         });
         let takes = |eni: &Eni| self.config.takes(&self.interface(eni), eni.source, "");
@@ -208,64 +205,26 @@ impl Part {
     /// Whether a packet does not count.
     #[inline]
     pub(super) fn leaves_out(&self, sight: &Sight<'_>) -> bool {
-        let gist = &sight.outline.gist;
-        let asked = !self.filter.keeps_everything();
-        let judge = || {
-            let verdict =
-                self.filter
-                    .judge_gist(sight.frame, gist, sight.wire_len, sight.direction);
-            verdict.reject.is_some()
-        };
-        (asked && judge()) || self.is_resolver_dns(gist)
-    }
-
-    /// Whether a packet is DNS with the Amazon resolver, where that does not count. Where ports are not known it is taken for DNS.
-    #[inline]
-    fn is_resolver_dns(&self, gist: &Gist) -> bool {
-        !self.resolvers.is_empty() && self.asks_resolver(gist)
-    }
-
-    fn asks_resolver(&self, gist: &Gist) -> bool {
-        const DNS: u16 = 53;
-        let key: &FlowKey = &gist.key;
-        if key.proto != proto::UDP && key.proto != proto::TCP {
+        if self.filter.keeps_everything() {
             return false;
         }
-        let (sport, dport) = gist.ports().unwrap_or((DNS, DNS));
-        let is = |address: Option<IpAddr>| address.is_some_and(|a| self.resolvers.contains(&a));
-        (dport == DNS && is(key.destination())) || (sport == DNS && is(key.source()))
+        let gist = &sight.outline.gist;
+        let (frame, direction) = (sight.frame, sight.direction);
+        let verdict = self
+            .filter
+            .judge_gist(frame, gist, sight.wire_len, direction);
+        verdict.reject.is_some()
     }
 }
 
-/// The Amazon resolver: its link-local addresses, and the third address of each range of the VPC.
-fn resolvers(config: &Config) -> Vec<IpAddr> {
-    if config.resolver_dns {
-        return Vec::new();
+/// The same with the files that are read where relative paths start.
+fn below(config: &Config, base: &Path) -> Config {
+    let from_base = |file: &Option<PathBuf>| file.as_ref().map(|file| base.join(file));
+    Config {
+        interfaces: from_base(&config.interfaces),
+        ip_ranges: from_base(&config.ip_ranges),
+        ..config.clone()
     }
-    let mut all = vec![
-        IpAddr::V4(Ipv4Addr::new(169, 254, 169, 253)),
-        IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253)),
-    ];
-    all.extend(config.vpc_ranges.iter().filter_map(|range| match range {
-        IpNet::V4(range) => {
-            let third = range.network().to_bits().checked_add(2)?;
-            Some(IpAddr::V4(Ipv4Addr::from_bits(third)))
-        }
-        IpNet::V6(_) => None,
-    }));
-    all
-}
-
-fn known(config: &Config, base: &Path) -> Result<HashMap<Ipv4Addr, Interface>, String> {
-    let Some(file) = &config.interfaces else {
-        return Ok(HashMap::new());
-    };
-    let path = base.join(file);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let all = from_json(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    let keyed = all.into_iter();
-    Ok(keyed.filter_map(|i| Some((i.primary?, i))).collect())
 }
 
 /// Names and folders that would be mixed up.

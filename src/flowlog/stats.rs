@@ -42,6 +42,10 @@ pub struct Stats {
     pub files: Gauge,
     /// Records in them.
     pub published: Gauge,
+    /// Records that were not written: traffic with the Amazon resolver, where it does not count.
+    pub resolver_records: Gauge,
+    /// Their packets.
+    pub resolver_packets: Gauge,
     /// SKIPDATA lines.
     pub skipdata: Counter,
     /// NODATA lines.
@@ -66,6 +70,7 @@ impl Stats {
 
     /// What stands there now. Ends are read before beginnings.
     pub fn read(&self) -> Summary {
+        let resolver = (self.resolver_packets.value(), self.resolver_records.value());
         Summary {
             files: self.files.value(),
             published: self.published.value(),
@@ -73,14 +78,14 @@ impl Stats {
             nodata: self.nodata.value(),
             records_lost: self.records_lost.value(),
             packets_lost: self.packets_lost.value(),
-            recorded: self.recorded.value(),
-            records: self.records.value(),
+            recorded: self.recorded.value().saturating_sub(resolver.0),
+            records: self.records.value().saturating_sub(resolver.1),
             open: self.open.value(),
             early: self.early.value(),
             early_of_interface: self.early_of_interface.value(),
             fragments_charged: self.fragments_charged.value(),
             fragments_without_first: self.fragments_without_first.value(),
-            left_out: self.left_out.value(),
+            left_out: self.left_out.value() + resolver.0,
             not_ip: self.not_ip.value(),
             packets: self.packets.value(),
             trouble: self.trouble(),
