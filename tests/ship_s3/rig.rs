@@ -129,11 +129,14 @@ impl Running {
         }
     }
 
-    /// Waits until something is so.
+    /// Waits for a status in which something is so, of those that were not looked at yet.
     pub fn until(&mut self, what: &str, is_so: impl Fn(&QueueStatus) -> bool) -> QueueStatus {
         for _ in 0..LOOKS {
-            self.told.extend(self.shipper.statuses().unwrap());
-            if let Some(row) = self.row().filter(|row| is_so(row)) {
+            let more = self.shipper.statuses().unwrap();
+            let rows: Vec<_> = more.iter().filter_map(|s| s.queues.get(QUEUE)).collect();
+            let found = rows.into_iter().find(|row| is_so(row)).cloned();
+            self.told.extend(more);
+            if let Some(row) = found {
                 return row;
             }
             std::thread::sleep(Duration::from_millis(50));

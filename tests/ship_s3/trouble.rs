@@ -35,6 +35,10 @@ fn files_arrive_under_their_keys_the_oldest_first_and_the_sensor_is_told() {
     for (n, name) in names.iter().enumerate() {
         let len = if *name == "empty" { 0 } else { 1000 };
         assert_eq!(fake.object(name).unwrap(), bytes(n as u32, len));
+        // the server checks what it got, and keeps this beside it
+        let checked = asked[n].header("x-amz-checksum-sha256");
+        let signed = asked[n].header("authorization");
+        assert!(checked.len() == 44 && signed.contains("x-amz-checksum-sha256"));
     }
     let mut done = rig.done();
     done.sort_unstable();
