@@ -245,6 +245,7 @@ impl Seaweed {
         for part in ["s3", "filer", "master", "volume"] {
             for port in &self.ports.all {
                 let _ = fs::remove_file(format!("/tmp/seaweedfs-{part}-grpc-{port}.sock"));
+                let _ = fs::remove_file(format!("/tmp/seaweedfs-{part}-{port}.sock"));
             }
         }
     }
