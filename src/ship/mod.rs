@@ -10,6 +10,8 @@
 #[cfg(feature = "aws")]
 pub mod aws;
 mod config;
+#[cfg(feature = "aws")]
+pub mod logs;
 mod pending;
 mod plan;
 
