@@ -16,15 +16,15 @@ const SECOND: u64 = 1_000_000_000;
 const BEGIN: u64 = 1_795_824_000 * SECOND;
 
 /// A capture as its mirror source.
-pub(crate) struct Source {
-    pub(crate) address: Ipv4Addr,
-    pub(crate) name: String,
-    pub(crate) packets: u64,
+pub struct Source {
+    pub address: Ipv4Addr,
+    pub name: String,
+    pub packets: u64,
 }
 
 impl Source {
     /// The id that the metadata gives it.
-    pub(crate) fn interface(&self) -> String {
+    pub fn interface(&self) -> String {
         let [_, _, c, d] = self.address.octets();
         format!("eni-{:017x}", u32::from(c) << 8 | u32::from(d))
     }
@@ -32,7 +32,7 @@ impl Source {
 
 /// Writes the Ethernet frames of all captures, wrapped, into one file. Bare IP gets an Ethernet header; frames of other links
 /// can't be mirrored, and are left out.
-pub(crate) fn wrap(captures: &[PathBuf], outer: &Path) -> Vec<Source> {
+pub fn wrap(captures: &[PathBuf], outer: &Path) -> Vec<Source> {
     let mut file = BufWriter::new(fs::File::create(outer).unwrap());
     let magic_and_version = [0xa1b2_3c4d_u32, 4 << 16 | 2, 0, 0, 262_144, 1];
     magic_and_version
