@@ -69,6 +69,7 @@ fn session(number: u32, filter: Option<filter::Config>) -> session::Config {
         filter,
         capture: OutputConfig::default(),
         retention: Default::default(),
+        ship: Default::default(),
     }
 }
 

@@ -18,6 +18,8 @@ mod reload;
 mod replay;
 mod run;
 mod send;
+#[cfg(feature = "aws")]
+mod shipper;
 mod verify;
 
 use std::process::ExitCode;
@@ -67,6 +69,9 @@ enum Verb {
     Reload(reload::Args),
     #[command(hide = true)]
     HookRunner(hook_runner::Args),
+    #[cfg(feature = "aws")]
+    #[command(hide = true)]
+    Shipper(shipper::Args),
     /// Print shell completions.
     Completions {
         /// The shell.
@@ -102,6 +107,8 @@ impl Verb {
             Self::Bench(args) => bench::run(args),
             Self::Reload(args) => reload::run(args),
             Self::HookRunner(args) => hook_runner::run(&args),
+            #[cfg(feature = "aws")]
+            Self::Shipper(args) => shipper::run(&args),
             Self::Completions { shell } => {
                 clap_complete::generate(
                     shell,

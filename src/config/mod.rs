@@ -22,7 +22,7 @@ use crate::spool::manifest;
 use crate::spool::retain::{self, Bounds};
 use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::{Interval, Size};
-use crate::{control, logging, sandbox};
+use crate::{control, logging, sandbox, ship};
 
 /// The snaplen told in file headers where a session sets no packet length: the largest that readers accept.
 const SNAPLEN: u32 = 262_144;
@@ -49,6 +49,8 @@ pub struct Config {
     pub capture: OutputConfig,
     /// How much disk capture files may take.
     pub retention: retain::Config,
+    /// Where capture files are shipped.
+    pub ship: ship::Captures,
     /// HTTP control.
     pub control: control::Config,
     /// The walls around the process.
@@ -93,6 +95,7 @@ impl Default for Config {
             manifest: manifest::Config::default(),
             capture: OutputConfig::default(),
             retention: retain::Config::default(),
+            ship: ship::Captures::default(),
             control: control::Config::default(),
             sandbox: sandbox::Config::default(),
             log: logging::Config::default(),
@@ -238,8 +241,34 @@ impl Config {
         if let Some(problem) = Self::tight(&self.settings(), self.bounds().output.max_size) {
             fail(&["retention", "max_size"], &problem);
         }
+        for (key, message) in self.ship.problems(self.bounds().output.max_size) {
+            fail(&["ship", key], &message);
+        }
         list.extend(self.tight_sessions(table));
+        list.extend(self.unshippable_sessions(table));
         list
+    }
+
+    /// Sessions whose `[session.ship]` makes no sense.
+    fn unshippable_sessions(&self, table: &read::Table<'_>) -> Vec<Problem> {
+        let each = self.session.iter().enumerate();
+        let wrong = each.filter_map(|(index, session)| {
+            let problem = session.ship.problem()?;
+            let name = session.name.clone();
+            Some(table.of_session(&session::Error {
+                index,
+                key: "ship",
+                name,
+                problem,
+            }))
+        });
+        wrong.collect()
+    }
+
+    /// What the sessions say of shipping.
+    pub fn shipped_sessions(&self) -> ship::Sessions {
+        let sessions = self.session.iter();
+        ship::Sessions::new(sessions.map(|s| (s.name.as_str(), &s.ship)))
     }
 
     /// Sessions that may not keep as much as one of their files may hold.

@@ -242,7 +242,7 @@ fn per_thread<'a, T>(
 
 /// One sample for each cause, deleted or not.
 fn by_cause<'a>(numbers: &std::collections::BTreeMap<&'static str, u64>) -> Vec<Sample<'a>> {
-    let causes = ["size", "age", "free"].into_iter();
+    let causes = ["size", "age", "free", "shipped"].into_iter();
     let number = |cause| numbers.get(cause).copied().unwrap_or(0);
     causes
         .map(|cause| labelled([("cause", cause.into())], number(cause)))

@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// Why the control endpoints could not be opened.
@@ -93,14 +93,23 @@ fn refuse_living(path: &Path) -> Result<(), Error> {
     if !there.file_type().is_socket() {
         return Err(Error::NotASocket(path.to_path_buf()));
     }
-    match UnixStream::connect(path) {
+    match knock(path) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-        Ok(_) => Err(Error::InUse(path.to_path_buf())),
+        // somebody listens, and has no room for another caller: a stopped sensor, say
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(Error::InUse(path.to_path_buf())),
+        Ok(()) => Err(Error::InUse(path.to_path_buf())),
         Err(source) => {
             let path = path.to_path_buf();
             Err(Error::Unix { path, source })
         }
     }
+}
+
+/// Connects without waiting for room in the queue of whoever listens.
+fn knock(path: &Path) -> io::Result<()> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&socket2::SockAddr::unix(path)?)
 }
 
 /// How long the end waits for the socket to be removed.
@@ -178,6 +187,18 @@ mod tests {
         let (_listener, _file) = unix(&path).unwrap();
         assert!(matches!(unix(&path), Err(Error::InUse(_))));
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_living_socket_whose_queue_is_full_is_not_waited_for() {
+        let folder = folder();
+        let path = folder.path().join("control.sock");
+        let deaf =
+            socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        deaf.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        deaf.listen(0).unwrap();
+        let _caller = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(matches!(unix(&path), Err(Error::InUse(_))));
     }
 
     #[test]

@@ -96,7 +96,14 @@ pub(super) fn hash(run: &str, bucket: u64, number: u64) -> String {
 fn id(config: &Config) -> String {
     config.id.clone().unwrap_or_else(|| {
         let format = config.log_format.to_string();
-        let mut hex = hex(&[&config.name, &config.account, &config.region, &format]);
+        let mut parts = vec![
+            config.name.as_str(),
+            &config.account,
+            &config.region,
+            &format,
+        ];
+        parts.extend(config.extra.iter().map(|extra| extra.name()));
+        let mut hex = hex(&parts);
         hex.truncate(17);
         format!("fl-{hex}")
     })

@@ -15,7 +15,7 @@ mod log;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, FileFormat, Keep, Packets};
 pub use interface::{Interface, from_json};
 pub use key::{BUCKET, Layout};
 pub use log::{Counts, Error, Log};

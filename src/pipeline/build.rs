@@ -111,6 +111,7 @@ pub(super) struct Parts {
     pub(super) bounds: Bounds,
     pub(super) runner: Option<capture::Runner>,
     pub(super) manifest: Option<capture::Manifest>,
+    pub(super) shipments: Option<Arc<capture::Shipments>>,
     /// Of the output, unless it is for measuring only.
     pub(super) lock: Option<OutputLock>,
 }
@@ -130,12 +131,14 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         lock: parts.lock,
         runner: parts.runner,
         manifest,
+        shipments: parts.shipments,
     };
+    let keeping = extras.shipments.as_ref().map(capture::Shipments::keeping);
     let (captures, mut writers) = capture::start_with(&parts.writer, &parts.setup, extras)?;
     writers.keep(
         parts.setup.output,
         parts.bounds,
-        capture::Keeping::default(),
+        keeping.unwrap_or_default(),
     )?;
     let shared = Arc::new(receiver::Shared::default());
     shared.allowed.store(Arc::new(allowed));

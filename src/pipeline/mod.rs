@@ -112,6 +112,11 @@ impl Pipeline {
         Ok(generation)
     }
 
+    /// What the thread of shipping does for capture files, where they are shipped.
+    pub fn loader(&self) -> Option<capture::Loader> {
+        self.writers().as_ref().and_then(Writers::loader)
+    }
+
     fn writers(&self) -> MutexGuard<'_, Option<Writers>> {
         // taken as a whole, so a panic can't have left it half
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)

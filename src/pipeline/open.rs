@@ -173,6 +173,13 @@ impl Opened {
         self
     }
 
+    /// Ships published files; whoever starts the thread for it asks [`Pipeline::loader`] for its part.
+    #[must_use]
+    pub fn with_shipments(mut self, shipments: Option<Arc<capture::Shipments>>) -> Self {
+        self.parts.shipments = shipments;
+        self
+    }
+
     /// The sockets that were bound here, for a service manager that keeps them.
     pub fn take_bound(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.bound)
@@ -230,6 +237,7 @@ fn parts(
         bounds: config.bounds(),
         runner: None,
         manifest: manifest(config, base, ends, sources)?,
+        shipments: None,
     })
 }
 

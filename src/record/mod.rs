@@ -8,6 +8,7 @@
 //! Writing is strict, since a format can't be changed later; reading is lenient, since others write too.
 
 mod columns;
+mod extra;
 mod fields;
 mod flags;
 mod format;
@@ -16,6 +17,7 @@ mod tests;
 mod value;
 
 pub use columns::{Column, Columns, Damage, Record};
+pub use extra::{Extra, UnknownExtra};
 pub use fields::{Field, Kind, Scope};
 pub use flags::tcp_flags;
 pub use format::{Format, FormatError};

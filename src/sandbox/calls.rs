@@ -167,6 +167,37 @@ fn options() -> Conditional {
     }
 }
 
+/// Of TCP and UDP sockets that speak with servers: how long they wait, and that they are told why nobody answers.
+const TALKING: [(libc::c_int, libc::c_int); 8] = [
+    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+    (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    (libc::IPPROTO_IP, libc::IP_RECVERR),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+];
+
+/// To make a connection, and to ask for names as the C library does. Not through AF_UNIX: programs of this machine listen there.
+fn connecting() -> Vec<Conditional> {
+    let kinds = [libc::SOCK_STREAM, libc::SOCK_DGRAM];
+    let families = [libc::AF_INET, libc::AF_INET6];
+    let kind = 0xf;
+    let sockets = families
+        .into_iter()
+        .flat_map(|family| kinds.map(|of| vec![(0, WORD, family as u64), (1, kind, of as u64)]));
+    let options =
+        TALKING.map(|(level, option)| vec![(1, WORD, level as u64), (2, WORD, option as u64)]);
+    let with = |name, number, any| Conditional { name, number, any };
+    vec![
+        with("socket", libc::SYS_socket, sockets.collect()),
+        with("setsockopt", libc::SYS_setsockopt, options.to_vec()),
+        with("connect", libc::SYS_connect, Vec::new()),
+        with("sendmmsg", libc::SYS_sendmmsg, Vec::new()),
+    ]
+}
+
 /// Descriptors and locks; none that has signals sent.
 const FCNTL: [libc::c_int; 11] = [
     libc::F_DUPFD,
@@ -191,6 +222,9 @@ impl Calls {
     /// What a kind of source needs beside the others.
     fn more(self) -> Vec<Conditional> {
         let mut more = Vec::new();
+        if self == Self::Connect {
+            more.extend(connecting());
+        }
         if self == Self::Ring {
             // if_indextoname(3) asks through a socket that is good for nothing else in here: it can be neither bound nor connected
             let kind = |family: libc::c_int| {
@@ -299,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_filters_of_every_source_can_be_compiled_and_are_short_enough_for_the_kernel() {
-        for source in [Calls::Plain, Calls::Ring, Calls::Xdp] {
+        for source in [Calls::Plain, Calls::Ring, Calls::Xdp, Calls::Connect] {
             for program in compile(source).unwrap() {
                 assert!(program.len() < 4096, "{}", program.len());
             }

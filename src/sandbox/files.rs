@@ -11,7 +11,7 @@ use landlock::{
     Scope,
 };
 
-use crate::sandbox::{Needs, Part};
+use crate::sandbox::{Calls, Needs, Part};
 
 /// The newest rights that are asked for. What a kernel lacks of them is left out.
 const NEWEST: ABI = ABI::V6;
@@ -64,7 +64,7 @@ fn enforce(needs: &Needs) -> Result<LandlockStatus, RulesetError> {
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
+        .handle_access(network(needs.source))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     let common = COMMON.map(PathBuf::from);
@@ -78,6 +78,14 @@ fn enforce(needs: &Needs) -> Result<LandlockStatus, RulesetError> {
         rules = allow(rules, path, writing())?;
     }
     Ok(rules.restrict_self()?.landlock)
+}
+
+/// What nobody may do: there is no rule that allows it.
+fn network(calls: Calls) -> BitFlags<AccessNet> {
+    match calls {
+        Calls::Connect => AccessNet::BindTcp.into(),
+        _ => AccessNet::from_all(NEWEST),
+    }
 }
 
 fn reading() -> BitFlags<AccessFs> {

@@ -25,11 +25,11 @@ pub struct Needs {
     pub remove: Vec<PathBuf>,
     /// Files and folders that are read.
     pub read: Vec<PathBuf>,
-    /// Which calls the source makes beside those that everybody makes.
+    /// Which calls are made beside those that everybody makes: by the source, or by who speaks with servers. That decides about connections too.
     pub source: Calls,
 }
 
-/// The calls of a kind of source, beside those that everybody makes.
+/// The calls that some make, beside those that everybody makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Calls {
     /// None: sockets, files.
@@ -39,6 +39,8 @@ pub enum Calls {
     Ring,
     /// Those of AF_XDP: it takes its sockets out of the program's map, and asks for the distance of two clocks.
     Xdp,
+    /// No source, but who speaks with servers: TCP, and UDP to find out where they are.
+    Connect,
 }
 
 /// A wall.
@@ -48,7 +50,7 @@ pub enum Part {
     Privileges,
     /// Landlock: files and folders.
     Files,
-    /// Landlock: no TCP port can be bound or connected to.
+    /// Landlock: no TCP port can be bound, and none connected to but by who speaks with servers.
     Network,
     /// Landlock: no signal, and no abstract socket, beyond the process.
     Signals,

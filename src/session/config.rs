@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter;
 use crate::packet::Vni;
+use crate::ship;
 use crate::spool::retain::SessionConfig;
 use crate::spool::{Compression, Format, Precision, Settings};
 use crate::units::{Interval, Size, networks};
@@ -45,6 +46,9 @@ pub struct Config {
     /// How much disk its files may take, within what `[retention]` says of all.
     #[serde(default, skip_serializing_if = "SessionConfig::is_empty")]
     pub retention: SessionConfig,
+    /// Whether and where its files are shipped, within what `[ship]` says of all.
+    #[serde(default, skip_serializing_if = "ship::OfSession::is_empty")]
+    pub ship: ship::OfSession,
 }
 
 /// How capture files are made; in a session, what is left out is as in `[capture]`.

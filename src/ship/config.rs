@@ -183,7 +183,7 @@ fn is_bucket(name: &str) -> bool {
         && edge(name.bytes().last())
 }
 
-fn prefix_problem(prefix: &str) -> Option<&'static str> {
+pub(super) fn prefix_problem(prefix: &str) -> Option<&'static str> {
     let steps = || prefix.split('/').filter(|step| !step.is_empty());
     if prefix.starts_with('/') || prefix.contains("//") {
         return Some("it begins with no / and has no two together");

@@ -7,10 +7,30 @@
 //!
 //! The sensor itself is in a cage that lets it connect to nobody. So it links files and reads statuses, and the other process does the talking.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 mod config;
+#[cfg(feature = "aws")]
+mod courier;
 mod pending;
 mod plan;
+mod process;
+#[cfg(feature = "aws")]
+mod supervisor;
+mod captures;
+mod lane;
+mod overseer;
+mod standing;
 
+pub use captures::{CAPTURES, Captures, OfSession, Sessions};
 pub use config::{Acl, CloudWatch, ConfigError, S3, Sse, Streams};
+#[cfg(feature = "aws")]
+pub use courier::{End, work};
 pub use pending::{Entry, Pending};
 pub use plan::{After, Destination, Plan, Queue, QueueStatus, Status, Trouble};
+pub use process::{Orders, Shipper, VERB};
+#[cfg(feature = "aws")]
+pub use supervisor::{RENEW, supervise};
+pub use lane::{Care, Lane};
+pub use overseer::{Heard, Listen, Overseer};
+pub use standing::{QueueStanding, Standing};

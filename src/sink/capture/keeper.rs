@@ -3,6 +3,8 @@
 //! Takes: bounds, and each file that was published and told. Gives: room, by deleting the oldest files. Holds: no writer waits
 //! for it; a file goes only when it was told before and nobody keeps it; that it goes is told before it is gone.
 
+mod errands;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -49,6 +51,9 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Whether a file may go: the place for whoever still needs it.
 pub type MayGo = Box<dyn Fn(&Kept) -> bool + Send>;
 
+/// Is told at each look how many bytes are missing because files may not go: zero when none are.
+pub type Ask = Box<dyn Fn(u64) + Send>;
+
 /// Tells the manifest of files that are about to go; false when it could not be written, and then they stay.
 pub type Tell = Box<dyn Fn(&[Going]) -> bool + Send>;
 
@@ -58,6 +63,8 @@ pub struct Keeping {
     pub may_go: MayGo,
     /// Told before files go.
     pub tell: Tell,
+    /// Told what is missing.
+    pub ask: Ask,
 }
 
 impl Keeping {
@@ -71,6 +78,7 @@ impl Keeping {
         Self {
             may_go: Box::new(move |kept| !waits(kept) && (self.may_go)(kept)),
             tell: Box::new(move |going| (self.tell)(going) && tell_going(&deletions, going)),
+            ask: self.ask,
         }
     }
 }
@@ -80,6 +88,7 @@ impl Default for Keeping {
         Self {
             may_go: Box::new(|_| true),
             tell: Box::new(|_| true),
+            ask: Box::new(|_| {}),
         }
     }
 }
@@ -171,9 +180,11 @@ impl Keeper {
                 "the clock was set forward; no file is deleted for its age during the next hour"
             );
         }
+        self.run_errands(now);
         let bounds = self.stats.bounds();
         if bounds.is_empty() {
             self.view = None;
+            (self.keeping.ask)(0);
             self.stats.weights.look();
             self.stats.well(Place::Keeper);
             return;
@@ -244,6 +255,12 @@ impl Keeper {
         };
         let (going, missing) = retain::choose(&view.shelf, bounds, &state, &may_go);
         let is_told = state.space.is_some();
+        if !is_paused {
+            let chosen: u64 = going.iter().map(|g| g.kept.bytes).sum();
+            let left = (view.shelf.bytes() + all.unfinished).saturating_sub(chosen);
+            let over = bounds.output.max_size.map_or(0, |most| left.saturating_sub(most));
+            (self.keeping.ask)(missing.max(over));
+        }
         let is_whole = self.delete(&going, now);
         self.tell_outgrown(bounds, all.unfinished);
         self.note(space);

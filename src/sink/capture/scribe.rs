@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::packet::Tally;
 use crate::sink::capture::closed::Closed;
 use crate::sink::capture::hook::HookQueue;
+use crate::sink::capture::shipments::Shipments;
 use crate::sink::capture::stats::{Place, Stats};
 use crate::spool::manifest::{
     self, Aside, Deleted, Entry, FileId, Listed, Outcome, Prepared, Scribe, Teller,
@@ -65,6 +66,8 @@ pub(super) struct Announcer {
     pub(super) hook: Option<HookQueue>,
     pub(super) manifest: Teller,
     pub(super) output: PathBuf,
+    /// Where files are shipped.
+    pub(super) shipments: Option<Arc<Shipments>>,
 }
 
 impl Announcer {
@@ -88,7 +91,7 @@ impl Announcer {
     /// A file was published; `ledger` is its session's, when the file ended.
     pub(super) fn tell(&self, mut closed: Closed, ledger: Tally, file: Option<FileId>) {
         if !self.manifest.is_on() {
-            return self.announce(Arc::new(closed));
+            return self.announce(Arc::new(closed), None);
         }
         let in_time = || !self.stats.left(time::monotonic()).is_zero();
         match manifest::digest_while(&closed.path, in_time) {
@@ -101,14 +104,14 @@ impl Announcer {
                 if error.kind() == ErrorKind::TimedOut {
                     // the next run will find it
                     file.into_iter().for_each(|f| self.manifest.leave_out(f));
-                    return self.announce(Arc::new(closed));
+                    return self.announce(Arc::new(closed), None);
                 }
             }
         }
         let entry = Entry::Published(Box::new(listed(&closed, &self.output, ledger)));
         let (this, closed) = (self.clone(), Arc::new(closed));
-        let then = move |_: Outcome| this.announce(closed);
-        self.manifest.tell_then(entry, file, then);
+        let then = move |_, line: Option<&[u8]>| this.announce(closed, line);
+        self.manifest.tell_with_line(entry, file, then);
     }
 
     /// A file that an earlier run left was completed and published.
@@ -119,19 +122,19 @@ impl Announcer {
         file: Option<FileId>,
     ) {
         if !self.manifest.is_on() {
-            return self.announce(Arc::new(closed));
+            return self.announce(Arc::new(closed), None);
         }
         let listed = Listed::recovered(recovered, &self.output);
         (closed.sha256, closed.bytes) = (listed.sha256, listed.bytes);
         if recovered.was_published {
             // the run that published it may have listed it; otherwise it is found
             self.forget(file);
-            return self.announce(Arc::new(closed));
+            return self.announce(Arc::new(closed), None);
         }
         let entry = Entry::Recovered(Box::new(listed));
         let (this, closed) = (self.clone(), Arc::new(closed));
-        let then = move |_: Outcome| this.announce(closed);
-        self.manifest.tell_then(entry, file, then);
+        let then = move |_, line: Option<&[u8]>| this.announce(closed, line);
+        self.manifest.tell_with_line(entry, file, then);
     }
 
     /// A file that holds no capture was set aside.
@@ -140,8 +143,13 @@ impl Announcer {
         self.manifest.tell_then(Entry::Aside(aside), None, |_| {});
     }
 
-    fn announce(&self, closed: Arc<Closed>) {
+    /// `line` is the file's line of the manifest, where that is on the disk.
+    fn announce(&self, closed: Arc<Closed>, line: Option<&[u8]>) {
         closed.log();
+        // before the keeper knows of it: from now on it is held
+        if let Some(shipments) = &self.shipments {
+            shipments.announce(&closed, line);
+        }
         self.stats.hand_to_keeper(&closed);
         // What an earlier run took is not in this run's ledger.
         if !closed.recovered {

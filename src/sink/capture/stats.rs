@@ -34,6 +34,18 @@ pub struct Trouble {
     pub since: Timestamp,
 }
 
+/// A file that the keeper is to delete because it was shipped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Errand {
+    pub(super) session: Arc<str>,
+    pub(super) name: Arc<str>,
+    /// Device and inode of what was shipped.
+    pub(super) identity: (u64, u64),
+}
+
+/// Errands that may wait; whoever sends one sends it again while it is not done.
+const MOST_ERRANDS: usize = 1000;
+
 /// Who has a trouble.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Place {
@@ -110,6 +122,7 @@ pub struct Stats {
     bounds: Mutex<Arc<Bounds>>,
     /// To the keeper; none once it is to end.
     keeper: Mutex<Option<Sender<Arc<Closed>>>>,
+    errands: Mutex<Vec<Errand>>,
     lost: Mutex<Vec<PathBuf>>,
     troubles: Mutex<Troubles>,
     files: Mutex<Files>,
@@ -144,6 +157,7 @@ impl Stats {
             weights: Weights::default(),
             bounds: Mutex::default(),
             keeper: Mutex::default(),
+            errands: Mutex::default(),
             lost: Mutex::default(),
             troubles: Mutex::default(),
             files: Mutex::default(),
@@ -205,6 +219,18 @@ impl Stats {
     /// Whom to tell of published files; `None` when there will be no more.
     pub(super) fn tell_keeper(&self, keeper: Option<Sender<Arc<Closed>>>) {
         *lock(&self.keeper) = keeper;
+    }
+
+    /// Has the keeper delete a file at its next look. It may be asked for twice.
+    pub(super) fn send_keeper(&self, errand: Errand) {
+        let mut errands = lock(&self.errands);
+        if errands.len() < MOST_ERRANDS && !errands.contains(&errand) {
+            errands.push(errand);
+        }
+    }
+
+    pub(super) fn take_errands(&self) -> Vec<Errand> {
+        std::mem::take(&mut *lock(&self.errands))
     }
 
     /// What is bounded now.

@@ -25,6 +25,7 @@ use crate::sink::capture::run::Bundle;
 use crate::sink::capture::runner::Runner;
 use crate::sink::capture::scribe::{self, Announcer, Manifest};
 use crate::sink::capture::shared::Shared;
+use crate::sink::capture::shipments::{Loader, Shipments};
 use crate::sink::capture::stats::{Place, Stats};
 use crate::sink::capture::watched::{watch, watched};
 use crate::sink::capture::writer::{Manner, Writer};
@@ -69,6 +70,8 @@ pub struct Extras {
     pub runner: Option<Runner>,
     /// The manifest in the output folder.
     pub manifest: Option<Manifest>,
+    /// Where published files are shipped.
+    pub shipments: Option<Arc<Shipments>>,
 }
 
 /// Why the capture sink could not be started.
@@ -119,6 +122,7 @@ pub struct Writers {
     manifest: Teller,
     /// Ends when it was told that the run ends.
     scribe: Option<JoinHandle<()>>,
+    shipments: Option<Arc<Shipments>>,
 }
 
 /// Whether the configuration makes sense and the output can be made and written to; starts nothing.
@@ -160,7 +164,9 @@ pub fn start_with(
     let stats = Arc::new(Stats::new(Arc::clone(&shared), config.writer_count()));
     let (hook, hook_thread) = start_hook(config, &stats, extras.runner)?;
     let (teller, scribe) = start_scribe(extras.manifest, &setup.output, &stats)?;
+    let shipments = extras.shipments;
     let announcer = Announcer {
+        shipments: shipments.clone(),
         stats: Arc::clone(&stats),
         hook,
         manifest: teller.clone(),
@@ -184,7 +190,9 @@ pub fn start_with(
         false => Vec::new(),
     };
     let threads = vec![writers, closers, rescue, hook_thread];
-    Ok(starting.finish(threads, lock, teller, scribe))
+    let (captures, mut writers) = starting.finish(threads, lock, teller, scribe);
+    writers.shipments = shipments;
+    Ok((captures, writers))
 }
 
 struct Starting<'a> {
@@ -271,6 +279,7 @@ impl Starting<'_> {
             keeper: None,
             manifest,
             scribe,
+            shipments: None,
         };
         (captures, writers)
     }
@@ -354,6 +363,12 @@ fn open_file_limit(limits: &str) -> Option<usize> {
 }
 
 impl Writers {
+    /// What the thread of shipping works with, where published files are shipped.
+    pub fn loader(&self) -> Option<Loader> {
+        let shipments = self.shipments.clone()?;
+        Some(Loader::new(shipments, self.manifest(), self.stats()))
+    }
+
     /// The way to the manifest.
     pub fn manifest(&self) -> Teller {
         self.manifest.clone()

@@ -64,6 +64,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Files that were deleted, as a line says.
     pub deleted: u64,
+    /// Lines that say that a file has arrived in a bucket.
+    pub shipped: u64,
     /// Files that a later run found without a line.
     pub found: u64,
     /// Lines whose signature is good.
@@ -262,6 +264,7 @@ impl<'a> Audit<'a> {
                 let cause = told.cause.clone().unwrap_or_default();
                 self.remove(number, name, format!("deleted ({cause})"));
             }
+            ("shipped", Some(_)) => self.summary.shipped += 1,
             ("aside", Some(name)) => self.remove(number, name, "set aside".to_owned()),
             (kind, name) => {
                 let message = match name {

@@ -29,6 +29,8 @@ pub enum Entry {
     Aside(Aside),
     /// A capture file is removed now.
     Deleted(Deleted),
+    /// A capture file has arrived in its bucket.
+    Shipped(Shipped),
     /// The program ends.
     Stopped(Box<Stopped>),
 }
@@ -43,6 +45,7 @@ impl Entry {
             Self::Found(_) => "found",
             Self::Aside(_) => "aside",
             Self::Deleted(_) => "deleted",
+            Self::Shipped(_) => "shipped",
             Self::Stopped(_) => "stopped",
         }
     }
@@ -148,8 +151,21 @@ pub struct Deleted {
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// Which bound asked for it: "size", "age" or "free".
+    /// Which bound asked for it: "size", "age" or "free"; or that it was "shipped".
     pub cause: &'static str,
+}
+
+/// A file that has arrived.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Shipped {
+    /// Path below the output folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Where it is now.
+    pub bucket: String,
+    /// As what.
+    pub key: String,
 }
 
 /// The end of a run, with all that it counted.

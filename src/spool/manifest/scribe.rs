@@ -251,7 +251,8 @@ impl Scribe {
             return Ok(());
         };
         let count = self.waiting.len().min(TOGETHER);
-        writer.write(self.waiting.iter().take(count).map(|letter| &letter.entry))?;
+        let lines =
+            writer.write_lines(self.waiting.iter().take(count).map(|letter| &letter.entry))?;
         self.last = Some(writer.last());
         if self.failing.take().is_some() {
             self.retry_at = None;
@@ -259,14 +260,14 @@ impl Scribe {
         }
         self.counters.lines.add(count as u64);
         let may_find = self.may_find();
-        for mut letter in self.waiting.drain(..count) {
+        for (mut letter, line) in self.waiting.drain(..count).zip(lines.split(|b| *b == b'\n')) {
             if let (true, Some(name)) = (may_find, name_of(&letter.entry)) {
                 self.told.add(name);
             }
             if let Some(file) = letter.file {
                 self.expected.forget(file);
             }
-            letter.answer(Outcome::Written);
+            letter.answer_with(Outcome::Written, Some(line));
         }
         self.counters.waiting.set(self.waiting.len() as u64);
         Ok(())
@@ -395,7 +396,7 @@ impl Scribe {
 
 /// Whether nobody needs the line once it could not be written: what it announces is then not done.
 fn is_forgotten(entry: &Entry, outcome: Outcome) -> bool {
-    matches!(entry, Entry::Deleted(_)) && outcome == Outcome::Failing
+    matches!(entry, Entry::Deleted(_) | Entry::Shipped(_)) && outcome == Outcome::Failing
 }
 
 fn name_of(entry: &Entry) -> Option<&str> {
@@ -405,6 +406,6 @@ fn name_of(entry: &Entry) -> Option<&str> {
         }
         Entry::Deleted(deleted) => Some(&deleted.name),
         Entry::Aside(aside) => Some(&aside.name),
-        Entry::Run(_) | Entry::Stopped(_) => None,
+        Entry::Shipped(_) | Entry::Run(_) | Entry::Stopped(_) => None,
     }
 }

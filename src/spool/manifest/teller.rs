@@ -72,8 +72,11 @@ pub struct Letter {
     pub(super) entry: Entry,
     /// The file that waits for this line.
     pub(super) file: Option<FileId>,
-    pub(super) then: Option<Box<dyn FnOnce(Outcome) + Send>>,
+    pub(super) then: Option<Then>,
 }
+
+/// Is told what became of an entry, with its line where that is on the disk.
+type Then = Box<dyn FnOnce(Outcome, Option<&[u8]>) + Send>;
 
 impl fmt::Debug for Letter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,8 +114,13 @@ impl Letter {
 
     /// Tells what became of it, once.
     pub(super) fn answer(&mut self, outcome: Outcome) {
+        self.answer_with(outcome, None);
+    }
+
+    /// As [`Self::answer`], with its line.
+    pub(super) fn answer_with(&mut self, outcome: Outcome, line: Option<&[u8]>) {
         if let Some(then) = self.then.take() {
-            then(outcome);
+            then(outcome, line);
         }
     }
 }
@@ -195,7 +203,17 @@ impl Teller {
         file: Option<FileId>,
         then: impl FnOnce(Outcome) + Send + 'static,
     ) {
-        let then: Box<dyn FnOnce(Outcome) + Send> = Box::new(then);
+        self.tell_with_line(entry, file, |outcome, _| then(outcome));
+    }
+
+    /// As [`Self::tell_then`]; `then` gets the line too, without its line break, where that is on the disk.
+    pub fn tell_with_line(
+        &self,
+        entry: Entry,
+        file: Option<FileId>,
+        then: impl FnOnce(Outcome, Option<&[u8]>) + Send + 'static,
+    ) {
+        let then: Then = Box::new(then);
         let mut letter = Letter {
             entry,
             file,

@@ -146,6 +146,14 @@ impl Writer {
     /// # Errors
     /// [`Error`]. The next attempt begins anew.
     pub fn write<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> Result<(), Error> {
+        self.write_lines(entries).map(drop)
+    }
+
+    /// As [`Self::write`]; gives the lines, each with its line break.
+    pub(super) fn write_lines<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Entry>,
+    ) -> Result<Vec<u8>, Error> {
         self.still_there()?;
         let now = time::now().to_string();
         let (mut lines, mut last) = (Vec::new(), self.last);
@@ -161,7 +169,7 @@ impl Writer {
         self.len += lines.len() as u64;
         self.last = last;
         self.reserve();
-        Ok(())
+        Ok(lines)
     }
 
     fn put(&mut self, lines: &[u8]) -> io::Result<()> {

@@ -33,11 +33,13 @@ pub enum Cause {
     Age,
     /// `min_free`.
     Free,
+    /// It was shipped, and `delete_after_ship` is set.
+    Shipped,
 }
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 3] = [Self::Size, Self::Age, Self::Free];
+    pub const ALL: [Self; 4] = [Self::Size, Self::Age, Self::Free, Self::Shipped];
 
     /// As it is written in the log, the metrics and the manifest.
     pub const fn name(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Cause {
             Self::Size => "size",
             Self::Age => "age",
             Self::Free => "free",
+            Self::Shipped => "shipped",
         }
     }
 }

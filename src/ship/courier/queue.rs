@@ -1,0 +1,138 @@
+//! One queue: its files, the oldest first, until the process ends.
+//!
+//! Takes: a [`Queue`]. Gives: files that have arrived, and its row on the [`Board`]. Holds: a file leaves the folder only when it has arrived or never can; what
+//! stands in the way of one destination holds up no other queue, and what stands in the way of one file on this machine no other file; whatever stands in the way, the
+//! next attempt comes within a minute.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::ship::courier::backoff::Backoff;
+use crate::ship::courier::board::Board;
+use crate::ship::courier::failure::{Failure, Kind};
+use crate::ship::courier::refused::Refused;
+use crate::ship::courier::target::Target;
+use crate::ship::{After, Entry, Pending, Queue};
+
+/// How often an empty folder is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A queue at work.
+pub(super) struct Server {
+    name: String,
+    after: After,
+    pending: Pending,
+    target: Target,
+    refused: Refused,
+    backoff: Backoff,
+    board: Rc<Board>,
+}
+
+impl Server {
+    /// For a queue.
+    pub(super) fn new(queue: Queue, board: Rc<Board>) -> Self {
+        let pending = Pending::at(&queue.folder);
+        Self {
+            target: Target::new(&queue, &pending),
+            refused: Refused::new(&pending.state()),
+            backoff: Backoff::new(),
+            name: queue.name,
+            after: queue.after,
+            pending,
+            board,
+        }
+    }
+
+    /// Serves it for ever.
+    pub(super) async fn serve(mut self) {
+        loop {
+            let wait = match self.pass().await {
+                Ok(0) => {
+                    self.board.clear(&self.name);
+                    LOOK_EVERY
+                }
+                // a file that was given up or replaced meanwhile must not make this a busy loop
+                Ok(_) => Duration::from_millis(1),
+                Err(failure) => self.stand(&failure),
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Tells what stands in the way, and how long to wait.
+    fn stand(&mut self, failure: &Failure) -> Duration {
+        let Failure::Trouble {
+            kind,
+            reason,
+            after,
+        } = failure
+        else {
+            return LOOK_EVERY;
+        };
+        self.board.trouble(&self.name, *kind, reason);
+        if *kind != Kind::Local {
+            self.board.change(&self.name, |row| row.retries += 1);
+        }
+        if matches!(kind, Kind::Credentials | Kind::Access | Kind::Missing) {
+            self.target.reopen();
+        }
+        self.backoff.wait(*after)
+    }
+
+    /// Goes once through what waits; how many files that were. The failure is that after which it makes no sense to go on, or the last of this machine's own.
+    async fn pass(&mut self) -> Result<usize, Failure> {
+        let waiting = self.pending.waiting();
+        let waiting = waiting.map_err(|error| {
+            let doing = format!("cannot list {}", self.pending.root().display());
+            Failure::local(&doing, &error)
+        })?;
+        self.target.sweep(&waiting).await;
+        let mut last = None;
+        for entry in &waiting {
+            match self.target.send(&self.pending, entry).await {
+                Ok(()) => self.arrived(entry)?,
+                Err(Failure::Gone) => {}
+                Err(Failure::Refused(reason)) => self.set_aside(entry, &reason)?,
+                Err(failure) if failure.is_local() => last = Some(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        last.map_or(Ok(waiting.len()), Err)
+    }
+
+    fn arrived(&mut self, entry: &Entry) -> Result<(), Failure> {
+        self.backoff.reset();
+        self.board.change(&self.name, |row| {
+            row.shipped_files += 1;
+            row.shipped_bytes += entry.bytes;
+            row.trouble = None;
+        });
+        let left = match self.after {
+            After::Forget => self.pending.forget(&entry.name),
+            After::Tell => self.pending.finish(&entry.name),
+        };
+        match left {
+            // given up while it arrived
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| {
+                let doing = format!("cannot put away {}, which has arrived", entry.name);
+                Failure::local(&doing, &error)
+            }),
+        }
+    }
+
+    fn set_aside(&self, entry: &Entry, reason: &str) -> Result<(), Failure> {
+        tracing::warn!(
+            queue = self.name,
+            file = entry.name,
+            reason,
+            "A file can never be shipped and is set aside."
+        );
+        self.board.change(&self.name, |row| row.refused_files += 1);
+        let aside = self.refused.take(&self.pending, entry);
+        aside.map_err(|error| {
+            let doing = format!("cannot set {} aside", entry.name);
+            Failure::local(&doing, &error)
+        })
+    }
+}

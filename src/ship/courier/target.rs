@@ -1,0 +1,121 @@
+//! Where the files of a queue go, opened when it is needed.
+//!
+//! Takes: a [`Queue`]'s destination. Gives: files that have arrived there, one after the other. Holds: what is known of the destination (credentials, a region) is asked for
+//! again after it was refused; the file that was sent is the one that waits, and not another that has got its name meanwhile.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+
+use crate::ship::courier::bucket::{self, Bucket};
+use crate::ship::courier::failure::{Failure, Kind};
+use crate::ship::courier::pace::Pace;
+use crate::ship::courier::upload::Uploads;
+use crate::ship::{Destination, Entry, Pending, Queue, S3};
+
+/// A destination.
+pub(super) enum Target {
+    /// A bucket.
+    Bucket(Store),
+    /// None that this program knows.
+    Unknown(String),
+}
+
+impl Target {
+    /// Of a queue.
+    pub(super) fn new(queue: &Queue, pending: &Pending) -> Self {
+        match &queue.destination {
+            Destination::S3(s3) => Self::Bucket(Store {
+                s3: s3.clone(),
+                uploads: Uploads::new(&pending.state()),
+                pace: Pace::new(queue.bandwidth),
+                part_size: queue.part_size.max(1),
+                bucket: None,
+            }),
+            Destination::CloudWatch { group, .. } => Self::Unknown(group.log_group.clone()),
+        }
+    }
+
+    /// Sends a file.
+    pub(super) async fn send(&mut self, pending: &Pending, entry: &Entry) -> Result<(), Failure> {
+        match self {
+            Self::Bucket(store) => store.send(pending, entry).await,
+            Self::Unknown(group) => Err(Failure::Trouble {
+                kind: Kind::Local,
+                reason: format!("this program can't ship to the log group {group}"),
+                after: None,
+            }),
+        }
+    }
+
+    /// Tidies what is left at the destination of files that are not waiting any more.
+    pub(super) async fn sweep(&mut self, waiting: &[Entry]) {
+        if let Self::Bucket(store) = self {
+            store.sweep(waiting).await;
+        }
+    }
+
+    /// What is known of it may be old.
+    pub(super) fn reopen(&mut self) {
+        if let Self::Bucket(store) = self {
+            store.bucket = None;
+        }
+    }
+}
+
+/// A bucket, and what was begun in it.
+pub(super) struct Store {
+    s3: S3,
+    uploads: Uploads,
+    pace: Pace,
+    part_size: u64,
+    bucket: Option<Rc<Bucket>>,
+}
+
+impl Store {
+    async fn open(&mut self) -> Result<Rc<Bucket>, Failure> {
+        if let Some(bucket) = &self.bucket {
+            return Ok(Rc::clone(bucket));
+        }
+        let bucket = Rc::new(Bucket::open(&self.s3, self.pace.clone()).await?);
+        self.bucket = Some(Rc::clone(&bucket));
+        Ok(bucket)
+    }
+
+    async fn send(&mut self, pending: &Pending, entry: &Entry) -> Result<(), Failure> {
+        let doing = format!("cannot read {}", entry.name);
+        let wrong = |error: io::Error| Failure::read(&doing, &error);
+        let path = pending.path(&entry.name).map_err(wrong)?;
+        let file = File::open(&path).map_err(wrong)?;
+        let is_it = |facts: io::Result<std::fs::Metadata>| {
+            facts.is_ok_and(|f| (f.dev(), f.ino()) == entry.identity && f.len() == entry.bytes)
+        };
+        if !is_it(file.metadata()) {
+            return Err(Failure::Gone);
+        }
+        let bucket = self.open().await?;
+        let is_wanted = || is_it(path.metadata());
+        if entry.bytes > self.part_size {
+            let sent = self
+                .uploads
+                .send(&bucket, entry, &file, self.part_size, is_wanted);
+            sent.await?;
+        } else {
+            let bytes = bucket::read(&file, 0, entry.bytes).map_err(wrong)?;
+            bucket.put(&entry.name, bytes).await?;
+        }
+        match is_it(path.metadata()) {
+            true => Ok(()),
+            false => Err(Failure::Gone),
+        }
+    }
+
+    async fn sweep(&mut self, waiting: &[Entry]) {
+        if self.uploads.has_unwanted(waiting)
+            && let Ok(bucket) = self.open().await
+        {
+            self.uploads.sweep(&bucket, waiting).await;
+        }
+    }
+}

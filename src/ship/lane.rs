@@ -1,0 +1,218 @@
+//! One queue, as the sensor looks after it.
+//!
+//! Takes: a folder of pending files, its budget, and what the owner of the files wants to be asked ([`Care`]). Gives: what arrived to the owner, room by
+//! giving up the oldest, and numbers. Holds: a file is given up only for the budget or when its owner asks for room, and is counted then; an owner
+//! hears of each file that arrived before it is forgotten.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use crate::logging::Limited;
+use crate::ship::{Destination, Entry, Pending, QueueStanding, QueueStatus};
+use crate::time;
+
+/// A warning that repeats is told so often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// What the owner of the files is asked and told, always by the same thread.
+pub struct Care {
+    /// Before each look: whoever has files that could not be offered yet offers them. Gives how many files and bytes still could not be; they count as
+    /// pending.
+    pub before: Box<dyn FnMut(&Pending) -> (u64, u64) + Send>,
+    /// Of those that could not be offered, the oldest are given up until so many bytes are. Gives files and bytes.
+    pub drop_unoffered: Box<dyn FnMut(u64) -> (u64, u64) + Send>,
+    /// Files have arrived. Gives those of which nothing more has to be done.
+    pub arrived: Box<dyn FnMut(&[Entry]) -> Vec<Entry> + Send>,
+    /// All that wait, or have arrived and are not done with: what is not among them may go.
+    pub there: Box<dyn FnMut(&[Entry]) + Send>,
+    /// How many bytes the disk needs, so that files have to be given up whatever the budget says.
+    pub wanted: Box<dyn FnMut() -> u64 + Send>,
+}
+
+impl Default for Care {
+    fn default() -> Self {
+        Self {
+            before: Box::new(|_| (0, 0)),
+            drop_unoffered: Box::new(|_| (0, 0)),
+            arrived: Box::new(<[Entry]>::to_vec),
+            there: Box::new(|_| {}),
+            wanted: Box::new(|| 0),
+        }
+    }
+}
+
+impl fmt::Debug for Care {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Care")
+    }
+}
+
+/// A queue.
+#[derive(Debug)]
+pub struct Lane {
+    name: String,
+    pending: Pending,
+    /// Most bytes that wait.
+    budget: u64,
+    care: Care,
+    standing: QueueStanding,
+    given_up: Limited,
+    failed: Limited,
+}
+
+impl Lane {
+    /// A queue that is called as in the plan. A `budget` of zero is none.
+    pub fn new(
+        name: &str,
+        pending: Pending,
+        destination: &Destination,
+        budget: u64,
+        care: Care,
+    ) -> Self {
+        let mut standing = QueueStanding {
+            destination: describe(destination),
+            ..QueueStanding::default()
+        };
+        standing.put_into_words(false);
+        Self {
+            name: name.to_owned(),
+            pending,
+            budget: if budget == 0 { u64::MAX } else { budget },
+            care,
+            standing,
+            given_up: Limited::new(TELL_EVERY),
+            failed: Limited::new(TELL_EVERY),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> &QueueStanding {
+        &self.standing
+    }
+
+    /// Takes note of what the shipping process tells of it; `None` when that tells nothing.
+    pub(super) fn note(&mut self, status: Option<QueueStatus>, has_ended: bool) {
+        if let Some(status) = status {
+            self.standing.status = status;
+        }
+        self.standing.put_into_words(has_ended);
+    }
+
+    /// Whether nothing is left to be done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.standing.pending_files == 0
+    }
+
+    /// Whether there is no sense in waiting for it.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.standing.status.trouble.is_some()
+    }
+
+    /// Looks after it once.
+    pub fn tend(&mut self) {
+        if let Err(error) = self.look() {
+            self.warn(&error);
+        }
+    }
+
+    fn look(&mut self) -> io::Result<()> {
+        let unoffered = (self.care.before)(&self.pending);
+        // in this order: a file that arrives in between is seen twice, and not missed
+        let mut waiting = self.pending.waiting()?;
+        let mut done = self.pending.done()?;
+        for settled in (self.care.arrived)(&done) {
+            self.pending.seen(&settled.name)?;
+            done.retain(|entry| entry.name != settled.name);
+        }
+        let unoffered = self.keep_within(&mut waiting, unoffered)?;
+        let there: Vec<Entry> = waiting.iter().chain(&done).cloned().collect();
+        (self.care.there)(&there);
+        self.count(&waiting, unoffered);
+        Ok(())
+    }
+
+    /// Gives up the oldest, until the rest is within the budget and the disk has the room that it needs.
+    fn keep_within(
+        &mut self,
+        waiting: &mut Vec<Entry>,
+        (files, bytes): (u64, u64),
+    ) -> io::Result<(u64, u64)> {
+        let all = waiting.iter().map(|e| e.bytes).sum::<u64>() + bytes;
+        let wanted = (self.care.wanted)();
+        let mut over = all.saturating_sub(self.budget).max(wanted.min(all));
+        let (mut gone_files, mut gone_bytes, mut at) = (0, 0, 0);
+        for entry in waiting.iter() {
+            if over == 0 {
+                break;
+            }
+            self.pending.forget(&entry.name)?;
+            over = over.saturating_sub(entry.bytes);
+            gone_files += 1;
+            gone_bytes += entry.bytes;
+            at += 1;
+        }
+        waiting.drain(..at);
+        let dropped = match over {
+            0 => (0, 0),
+            over => (self.care.drop_unoffered)(over),
+        };
+        self.give_up(gone_files + dropped.0, gone_bytes + dropped.1);
+        Ok((
+            files.saturating_sub(dropped.0),
+            bytes.saturating_sub(dropped.1),
+        ))
+    }
+
+    fn give_up(&mut self, files: u64, bytes: u64) {
+        if files == 0 {
+            return;
+        }
+        self.standing.given_up_files += files;
+        self.standing.given_up_bytes += bytes;
+        if let Some(more) = self.given_up.pass(time::monotonic().nanos()) {
+            tracing::warn!(
+                queue = self.name,
+                files,
+                bytes,
+                more,
+                "files that waited to be shipped are given up, the oldest first: they take more than the budget, or the disk needs the room"
+            );
+        }
+    }
+
+    fn count(&mut self, waiting: &[Entry], (files, bytes): (u64, u64)) {
+        let now = i128::from(time::now().nanos());
+        let oldest = waiting.first().map_or(0, |e| (now - e.written).max(0));
+        self.standing.pending_files = waiting.len() as u64 + files;
+        self.standing.pending_bytes = waiting.iter().map(|e| e.bytes).sum::<u64>() + bytes;
+        self.standing.oldest_pending_seconds = oldest as f64 / 1e9;
+    }
+
+    fn warn(&self, error: &io::Error) {
+        if let Some(more) = self.failed.pass(time::monotonic().nanos()) {
+            let folder = self.pending.root().display();
+            tracing::warn!(
+                queue = self.name,
+                %folder,
+                more,
+                "cannot look after the files that wait to be shipped: {error}; see to the folder's permissions"
+            );
+        }
+    }
+}
+
+fn describe(destination: &Destination) -> String {
+    match destination {
+        Destination::S3(s3) => format!("s3://{}", s3.bucket) + "/" + &s3.key(""),
+        Destination::CloudWatch { group, .. } => group.log_group.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

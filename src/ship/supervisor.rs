@@ -1,0 +1,266 @@
+//! What the shipping process is at first: it starts the one that ships, and another when that ends.
+//!
+//! Takes: the sensor's socket as standard input, with the [`Orders`]. Gives: the worker's statuses, handed on, so that numbers go on over its restarts.
+//! Holds: no capability, and no open file but the sockets to both; a worker that ends badly has a follower after a wait that grows, so one crash does not end all
+//! shipping; when the sensor's end comes the worker's comes too.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream as Line;
+use std::path::Path;
+use std::process::Child;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::ship::process::{self, Orders, VERB};
+use crate::ship::{QueueStatus, Status, Trouble};
+use crate::sys::privileges;
+use crate::{logging, time};
+
+/// What the worker is started with.
+pub(super) const WORKER: &str = "--worker";
+/// How a worker ends that asks for a follower with fresh eyes: files that were replaced under their names are seen again.
+pub const RENEW: u8 = 75;
+
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// A worker that has lived as long has done well.
+const DID_WELL: Duration = Duration::from_secs(60);
+/// How long a worker may take to end after its socket did.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// Runs workers until the sensor is gone.
+///
+/// # Errors
+/// The standard input is no socket, or what comes through it makes no sense.
+pub fn supervise(program: &Path) -> io::Result<()> {
+    let mut line = Line::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let orders = match process::orders(&mut line) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+        orders => orders?,
+    };
+    logging::init(&orders.log);
+    // the sensor's capabilities are for its sockets; what could not be given up is told by the worker, which tries again
+    let _ = privileges::no_new_privileges().and_then(|()| privileges::drop_capabilities());
+    line.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let (sensor, told) = UnixStream::from_std(line)?.into_split();
+        let mut supervisor = Supervisor {
+            told,
+            totals: Totals::default(),
+            wait: FIRST_WAIT,
+        };
+        tokio::select! {
+            () = end(sensor) => Ok(()),
+            // dropping the future ends the worker
+            error = supervisor.run(program, &orders) => Err(error),
+        }
+    })
+}
+
+/// The sensor says nothing after its orders; so what can be read is the end.
+async fn end(mut sensor: OwnedReadHalf) {
+    let mut room = [0; 64];
+    while sensor.read(&mut room).await.is_ok_and(|n| n > 0) {}
+}
+
+struct Supervisor {
+    told: OwnedWriteHalf,
+    totals: Totals,
+    wait: Duration,
+}
+
+impl Supervisor {
+    /// One worker after the other; ends only when the sensor can't be spoken to.
+    async fn run(&mut self, program: &Path, orders: &Orders) -> io::Error {
+        loop {
+            let began = time::monotonic();
+            let ended = match Worker::start(program, orders) {
+                Ok(mut worker) => match self.hand_on(&mut worker).await {
+                    Ok(()) => worker.end(),
+                    Err(error) => return error,
+                },
+                Err(error) => format!("it could not be started: {error}"),
+            };
+            let lived = time::monotonic().since(began);
+            self.totals.keep();
+            if ended.is_empty() {
+                continue;
+            }
+            if lived >= DID_WELL {
+                self.wait = FIRST_WAIT;
+            }
+            tracing::warn!(
+                ended,
+                wait = ?self.wait,
+                "The process that ships files has ended; another is started."
+            );
+            let reason = format!("the process that ships has ended ({ended}); another is started");
+            if let Err(error) = self.tell(&self.totals.troubled(&reason)).await {
+                return error;
+            }
+            tokio::time::sleep(self.wait).await;
+            self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Hands a worker's statuses on until it ends.
+    async fn hand_on(&mut self, worker: &mut Worker) -> io::Result<()> {
+        let mut line = String::new();
+        // a worker that is killed while it writes leaves half a line
+        while worker.lines.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+            if let Ok(status) = serde_json::from_str(&line) {
+                let total = self.totals.add(status);
+                self.tell(&total).await?;
+            }
+            line.clear();
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, status: &Status) -> io::Result<()> {
+        let mut text = serde_json::to_vec(status)?;
+        text.push(b'\n');
+        self.told.write_all(&text).await
+    }
+}
+
+/// A process that ships.
+struct Worker {
+    lines: BufReader<UnixStream>,
+    process: Child,
+}
+
+impl Worker {
+    fn start(program: &Path, orders: &Orders) -> io::Result<Self> {
+        let (line, process) = process::launch(program, &[VERB, WORKER], orders)?;
+        let lines = BufReader::new(UnixStream::from_std(line)?);
+        Ok(Self { lines, process })
+    }
+
+    /// Waits for its end, and says how it ended; empty where it asked for a follower.
+    fn end(mut self) -> String {
+        if !process::wait(&mut self.process, LAST_WORD) {
+            let _ = self.process.kill();
+        }
+        match self.process.wait() {
+            Ok(status) if status.code() == Some(i32::from(RENEW)) => String::new(),
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // nothing of it is lost: what has not arrived is taken up again
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The numbers of all workers together.
+#[derive(Debug, Default)]
+struct Totals {
+    /// Of those that have ended.
+    before: BTreeMap<String, QueueStatus>,
+    now: BTreeMap<String, QueueStatus>,
+}
+
+impl Totals {
+    fn add(&mut self, status: Status) -> Status {
+        self.now = status.queues;
+        let queues = self.now.iter();
+        Status {
+            queues: queues
+                .map(|(name, now)| (name.clone(), sum(self.before.get(name), now)))
+                .collect(),
+        }
+    }
+
+    /// The worker has ended.
+    fn keep(&mut self) {
+        let told = std::mem::take(&mut self.now);
+        let sums = told.iter();
+        let sums = sums.map(|(name, now)| (name.clone(), sum(self.before.get(name), now)));
+        let sums: Vec<_> = sums.collect();
+        self.before.extend(sums);
+    }
+
+    /// Between two workers.
+    fn troubled(&self, reason: &str) -> Status {
+        let trouble = Trouble {
+            kind: "local".to_owned(),
+            reason: reason.to_owned(),
+            since: time::now().secs(),
+        };
+        let queues = self.before.iter().map(|(name, before)| {
+            let trouble = Some(trouble.clone());
+            (
+                name.clone(),
+                QueueStatus {
+                    trouble,
+                    ..before.clone()
+                },
+            )
+        });
+        Status {
+            queues: queues.collect(),
+        }
+    }
+}
+
+fn sum(before: Option<&QueueStatus>, now: &QueueStatus) -> QueueStatus {
+    let mut all = now.clone();
+    let Some(before) = before else {
+        return all;
+    };
+    all.shipped_files += before.shipped_files;
+    all.shipped_bytes += before.shipped_bytes;
+    all.retries += before.retries;
+    all.refused_files += before.refused_files;
+    all.events += before.events;
+    for (reason, count) in &before.refused_events {
+        *all.refused_events.entry(reason.clone()).or_default() += count;
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(files: u64, reason: &str) -> Status {
+        let queue = QueueStatus {
+            shipped_files: files,
+            refused_events: [(reason.to_owned(), 1)].into(),
+            ..QueueStatus::default()
+        };
+        Status {
+            queues: [("a".to_owned(), queue)].into(),
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_over_the_restarts_of_a_worker() {
+        let mut totals = Totals::default();
+        let files = |status: &Status| status.queues["a"].shipped_files;
+        assert_eq!(files(&totals.add(told(2, "too_old"))), 2);
+        assert_eq!(files(&totals.add(told(3, "too_old"))), 3);
+        totals.keep();
+        assert_eq!(files(&totals.troubled("gone")), 3);
+        let after = totals.add(told(1, "expired"));
+        assert_eq!((files(&after), &after.queues["a"].trouble), (4, &None));
+        assert_eq!(after.queues["a"].refused_events.len(), 2);
+        totals.keep();
+        totals.keep();
+        assert_eq!(files(&totals.add(told(0, "expired"))), 4);
+    }
+}
