@@ -101,7 +101,7 @@ fn records_of_every_capture_are_the_sums_of_tsharks_columns() {
     }
     let folder = tempfile::tempdir().unwrap();
     let outer = folder.path().join("outer.pcap");
-    let sources = wrap(&captures, &outer);
+    let sources = wrap(&captures, 300, &outer);
     let theirs = std::thread::spawn({
         let outer = outer.clone();
         move || tshark::sums(&outer)
