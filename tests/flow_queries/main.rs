@@ -17,4 +17,5 @@ mod flow_support;
 mod answers;
 mod duckdb;
 mod page;
+mod reader;
 mod servers;
