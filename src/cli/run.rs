@@ -103,7 +103,8 @@ pub(super) fn failed(error: &daemon::Error) -> Failure {
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
         daemon::Error::Pipeline(P::Thread { .. })
         | daemon::Error::Runtime(_)
-        | daemon::Error::Runner(_) => failure::SOFTWARE,
+        | daemon::Error::Runner(_)
+        | daemon::Error::Shipping(_) => failure::SOFTWARE,
     };
     Failure::new(code, error)
 }
