@@ -177,7 +177,7 @@ impl Desk {
             ask,
             lost: (0, BTreeMap::new()),
             asked: now,
-            now: if live { now } else { Timestamp::default() },
+            now: Timestamp::default(),
             tended: Monotonic::default(),
         }
     }
@@ -238,6 +238,9 @@ impl Desk {
     fn tend(&mut self) {
         if self.live {
             self.now = time::now();
+        } else if self.now == Timestamp::default() {
+            // without packets there is no time yet
+            return;
         }
         for book in &mut self.books {
             book.learn(self.now, &self.shared);
@@ -252,12 +255,7 @@ impl Desk {
     /// Which interfaces packets of may have been lost, since this was last asked.
     fn note_losses(&mut self) {
         let losses = (self.ask)();
-        // without packets there is no time yet
-        let from = if self.asked > self.now {
-            self.now
-        } else {
-            self.asked
-        };
+        let from = self.asked.min(self.now);
         self.asked = self.now;
         let any = losses.of_any > self.lost.0;
         self.lost.0 = losses.of_any;

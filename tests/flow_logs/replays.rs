@@ -2,7 +2,7 @@
 
 use crate::common::{captures, replay};
 use crate::support::{
-    ENI, Mirrored, PEER, START, arp, assert_conserved, by_flow, capture, log_of, number, of,
+    ENI, Mirrored, PEER, START, arp, assert_conserved, by_flow, capture, lines, log_of, number, of,
     records, replayed, sum, traffic, udp,
 };
 
@@ -102,6 +102,26 @@ fn what_has_no_ip_is_counted_and_in_no_record() {
     let records = assert_conserved(&ledger, "a", &folder.path().join("a"));
     assert_eq!(sum(&records, "packets"), 10);
     assert_eq!(of(&log_of(&ledger, "a"), "not_ip"), 1);
+}
+
+#[test]
+fn silence_between_packets_is_told_and_none_before_or_behind_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[[flow_log]]\nname = 'a'\ndirectory = '{}/a'\nnodata = true\n";
+    let mut packets = traffic(ENI, 7, 1, 10, 10);
+    let later = |packet: &Mirrored| Mirrored {
+        nanos: packet.nanos + 300_000_000_000,
+        ..packet.clone()
+    };
+    let again: Vec<_> = packets.iter().map(later).collect();
+    packets.extend(again);
+    let ledger = replayed(folder.path(), config, packets);
+    assert_conserved(&ledger, "a", &folder.path().join("a"));
+    let all = lines(&folder.path().join("a"));
+    let silent = all.iter().filter(|r| r["log-status"] == "NODATA");
+    let mut told: Vec<u64> = silent.map(|r| number(r, "start") - START).collect();
+    told.sort_unstable();
+    assert_eq!(told, [60, 120, 180, 240]);
 }
 
 #[test]
