@@ -281,7 +281,7 @@ impl Log {
     }
 
     fn flush(&mut self, now: Timestamp) -> Result<(), Error> {
-        if now.saturating_sub(FLUSH) < self.flushed {
+        if !is_due(self.flushed, FLUSH, now) {
             return Ok(());
         }
         self.flushed = now;
@@ -301,7 +301,7 @@ impl Log {
     }
 
     fn retain(&mut self, now: Timestamp) -> Result<(), Error> {
-        if !self.keep.is_set() || now.saturating_sub(LOOK) < self.looked {
+        if !self.keep.is_set() || !is_due(self.looked, LOOK, now) {
             return Ok(());
         }
         self.looked = now;
@@ -446,4 +446,9 @@ impl Log {
             source,
         }
     }
+}
+
+/// Whether it is time for something again. A clock that was set back is no reason to wait until it is where it was.
+fn is_due(last: Timestamp, every: Duration, now: Timestamp) -> bool {
+    now < last || now.saturating_sub(every) >= last
 }
