@@ -142,6 +142,11 @@ impl Log {
         self
     }
 
+    /// Takes other services, or none, for the records to come.
+    pub fn set_services(&mut self, services: Option<Arc<Services>>) {
+        self.services = services;
+    }
+
     /// Publishes what earlier runs of this flow log were writing when they were killed. Those that still run are not touched.
     pub fn recover(&mut self) -> Recovered {
         let mut told = Recovered::default();

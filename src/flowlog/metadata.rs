@@ -48,6 +48,15 @@ pub enum MetadataError {
     },
 }
 
+impl MetadataError {
+    /// The key at fault.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Unreadable { key, .. } | Self::Malformed { key, .. } => key,
+        }
+    }
+}
+
 impl Metadata {
     /// Reads the files that the configuration names.
     ///
@@ -89,6 +98,11 @@ impl Metadata {
         }
         interface.vpc_ranges.clone_from(&self.vpc_ranges);
         interface
+    }
+
+    /// The interfaces that the file tells of.
+    pub fn listed(&self) -> &[Interface] {
+        self.interfaces.list()
     }
 
     /// The services by address, if a file tells them.
