@@ -68,8 +68,8 @@ pub struct Counts {
 /// A file that could not be written: its records are lost, and counted.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot {doing} the flow log {}: {source}; {records} records are lost; make room, or check that the folder may be written to",
-    file.display()
+    "cannot {doing} the flow log {}: {source}; {}make room, or check that the folder may be written to",
+    file.display(), lost(*records)
 )]
 pub struct Error {
     /// What was being done.
@@ -80,6 +80,14 @@ pub struct Error {
     pub records: u64,
     /// What the system said.
     pub source: io::Error,
+}
+
+fn lost(records: u64) -> String {
+    match records {
+        0 => String::new(),
+        1 => "1 record is lost; ".to_owned(),
+        many => format!("{many} records are lost; "),
+    }
 }
 
 /// A flow log that is being written.
