@@ -7,6 +7,7 @@
 use crate::control::kernel::Family as UdpFamily;
 use crate::control::snapshot::Worker;
 use crate::control::view::{Sample, Value, View, labelled, one};
+use crate::flowlog::Summary;
 use crate::packet::{DropReason, FilterReason};
 use crate::ship::QueueStanding;
 
@@ -196,6 +197,27 @@ pub(crate) const FAMILIES: &[Family] = &[
     counter("spool_deleted_files", "Files that retention deleted, by cause.", |v| by_cause(&v.snapshot.retention.deleted_files)),
     counter("spool_deleted_bytes", "Bytes that retention deleted, by cause.", |v| by_cause(&v.snapshot.retention.deleted_bytes)),
 
+    // flowlog
+    counter("flow_log_packets", "Packets of its interfaces that the flow log was shown.", |v| per_flow_log(v, |l| l.packets)),
+    counter("flow_log_left_out_packets", "Of these, those that its filter or resolver_dns left out.", |v| per_flow_log(v, |l| l.left_out)),
+    counter("flow_log_not_ip_packets", "Of these, those without IP.", |v| per_flow_log(v, |l| l.not_ip)),
+    counter("flow_log_recorded_packets", "Packets in the flow log's records.", |v| per_flow_log(v, |l| l.recorded)),
+    counter("flow_log_lost_packets", "Packets whose records were lost on their way to the thread that writes.", |v| per_flow_log(v, |l| l.packets_lost)),
+    gauge("flow_log_open_flows", "Flows that are being counted.", |v| per_flow_log(v, |l| l.open)),
+    counter("flow_log_records", "Records given to the thread that writes.", |v| per_flow_log(v, |l| l.records)),
+    counter("flow_log_lost_records", "Records lost: no room on the way, a thread, or a file that could not be written.", |v| {
+        per_flow_log(v, |l| l.records_lost)
+    }),
+    counter("flow_log_early_records", "Records closed before their interval was over, for want of room in the table.", |v| {
+        per_flow_log(v, |l| l.early + l.early_of_interface)
+    }),
+    counter("flow_log_files", "Files of records published.", |v| per_flow_log(v, |l| l.files)),
+    counter("flow_log_skipdata", "Intervals of interfaces told as SKIPDATA.", |v| per_flow_log(v, |l| l.skipdata)),
+    counter("flow_log_nodata", "Intervals of interfaces told as NODATA.", |v| per_flow_log(v, |l| l.nodata)),
+    gauge("flow_log_in_trouble", "1 while records can't be written, else 0.", |v| {
+        per_flow_log(v, |l| u64::from(l.trouble.is_some()))
+    }),
+
     // ship
     gauge("ship_pending_files", "Files that wait to be shipped, by queue.", |v| per_queue(v, |q| q.pending_files.into())),
     gauge("ship_pending_bytes", "Their bytes.", |v| per_queue(v, |q| q.pending_bytes.into())),
@@ -285,6 +307,15 @@ fn refused_events<'a>(view: &'a View<'a>) -> Vec<Sample<'a>> {
         reasons.map(sample)
     };
     queues.flat_map(of_queue).collect()
+}
+
+/// One sample for each flow log.
+fn per_flow_log<'a>(view: &'a View<'a>, number: fn(&Summary) -> u64) -> Vec<Sample<'a>> {
+    let logs = view.snapshot.flow_logs.iter();
+    let sample = |(name, log): (&'a String, &Summary)| {
+        labelled([("flow_log", name.as_str().into())], number(log))
+    };
+    logs.map(sample).collect()
 }
 
 /// One sample for each cause, deleted or not.

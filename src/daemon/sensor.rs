@@ -13,6 +13,7 @@ use crate::daemon::losses::Losses;
 use crate::daemon::notify::Notify;
 use crate::daemon::shipping::Shipping;
 use crate::daemon::snapshot;
+use crate::flowlog;
 use crate::logging::Limited;
 use crate::pipeline::{self, Opened, Pipeline, Report};
 use crate::sandbox::{Enforced, Mode, Part};
@@ -35,6 +36,8 @@ pub struct Overrides {
     pub source: Option<Kind>,
     /// Interfaces that it reads.
     pub interface: Vec<String>,
+    /// Folder of a flow log of the usual kind.
+    pub flow_logs: Option<PathBuf>,
     /// Address of the HTTP control; `Some(None)` turns it off.
     pub control: Option<Option<SocketAddr>>,
     /// Whether the sandbox is left open.
@@ -58,6 +61,9 @@ impl Overrides {
         }
         if let Some(listen) = self.control {
             config.control.listen = listen;
+        }
+        if let Some(directory) = &self.flow_logs {
+            config.add_flow_log(directory.clone());
         }
         if self.no_sandbox {
             config.sandbox.mode = Mode::Off;
@@ -186,24 +192,24 @@ impl Sensor {
         let mut new = Config::load(file).map_err(|problems| problems.to_string())?;
         self.overrides.apply(&mut new);
         let mut state = self.state();
-        let waiting = needs_restart(&state.0, &new);
+        let mut waiting = needs_restart(&state.0, &new);
+        if !flowlog::may_become(&state.0.flow_log, &new.flow_log) {
+            waiting.push("flow_log");
+        }
         // sessions and who may send: everything else keeps the values that its threads were started with
         let mut taken = state.0.clone();
         taken.session.clone_from(&new.session);
         taken.unknown = new.unknown;
         taken.capture = new.capture;
         taken.retention = new.retention;
+        if !waiting.contains(&"flow_log") {
+            taken.flow_log = new.flow_log;
+        }
         taken.source.allowed_sources = new.source.allowed_sources;
         let generation = self
             .pipeline
             .reload(&taken, &base(Some(file)))
-            .map_err(|errors| {
-                errors
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            })?;
+            .map_err(|errors| errors.join("\n"))?;
         let now = time::now();
         state.1.generation = generation;
         state.1.loaded_at = now.to_string();

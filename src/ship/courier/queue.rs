@@ -7,9 +7,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::ship::aws::Kind;
 use crate::ship::courier::backoff::Backoff;
 use crate::ship::courier::board::Board;
-use crate::ship::courier::failure::{Failure, Kind};
+use crate::ship::courier::failure::Failure;
 use crate::ship::courier::refused::Refused;
 use crate::ship::courier::target::Target;
 use crate::ship::{After, Entry, Pending, Queue};

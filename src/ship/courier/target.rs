@@ -8,8 +8,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
+use crate::ship::aws::Kind;
 use crate::ship::courier::bucket::{self, Bucket};
-use crate::ship::courier::failure::{Failure, Kind};
+use crate::ship::courier::failure::Failure;
 use crate::ship::courier::pace::Pace;
 use crate::ship::courier::upload::Uploads;
 use crate::ship::{Destination, Entry, Pending, Queue, S3};
@@ -96,15 +97,20 @@ impl Store {
         }
         let bucket = self.open().await?;
         let is_wanted = || is_it(path.metadata());
-        if entry.bytes > self.part_size {
-            let sent = self
-                .uploads
-                .send(&bucket, entry, &file, self.part_size, is_wanted);
-            sent.await?;
-        } else {
-            let bytes = bucket::read(&file, 0, entry.bytes).map_err(wrong)?;
-            bucket.put(&entry.name, bytes).await?;
-        }
+        let from = bucket.credentials().await?;
+        let sent = match entry.bytes > self.part_size {
+            true => {
+                let uploads = &self.uploads;
+                uploads
+                    .send(&bucket, entry, &file, self.part_size, is_wanted)
+                    .await
+            }
+            false => {
+                let bytes = bucket::read(&file, 0, entry.bytes).map_err(wrong)?;
+                bucket.put(&entry.name, bytes).await
+            }
+        };
+        sent.map_err(|failure| failure.with(&from))?;
         match is_it(path.metadata()) {
             true => Ok(()),
             false => Err(Failure::Gone),
