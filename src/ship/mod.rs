@@ -15,6 +15,8 @@ mod config;
 mod courier;
 mod lane;
 mod overseer;
+#[cfg(feature = "aws")]
+pub mod logs;
 mod pending;
 mod plan;
 mod process;

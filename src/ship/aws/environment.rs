@@ -92,6 +92,11 @@ impl Settings {
         profiles.chain(named.map(PathBuf::from)).collect()
     }
 
+    /// An address that the environment puts in the place of AWS's for a service.
+    pub fn endpoint(&self, service: &str) -> Option<&str> {
+        self.environment.endpoint(service)
+    }
+
     pub(super) fn config_file(&self) -> Option<PathBuf> {
         self.file("AWS_CONFIG_FILE", "config")
     }

@@ -1,0 +1,109 @@
+//! How far a file has come: how many of its batches were taken.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::ship::{Entry, Streams};
+
+/// Changes with the way in which events are dealt into batches: a number of others says nothing.
+pub(super) const DEALING: u8 = 1;
+
+/// A file, and where it goes. Another file under its name, or another place, begins anew.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Way {
+    pub(super) name: String,
+    pub(super) identity: (u64, u64),
+    pub(super) bytes: u64,
+    pub(super) written: i128,
+    pub(super) log_group: String,
+    pub(super) streams: Streams,
+    pub(super) dealing: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    way: Way,
+    batches: u64,
+}
+
+/// The progress of one file, kept in a file of its own.
+#[derive(Debug)]
+pub(super) struct Progress {
+    path: PathBuf,
+    way: Way,
+    /// Batches that were taken.
+    pub(super) batches: u64,
+}
+
+impl Progress {
+    /// Of a file, as it was left.
+    pub(super) fn of(folder: &Path, way: Way) -> io::Result<Self> {
+        let path = path(folder, &way.name);
+        let batches = match fs::read(&path) {
+            Ok(text) => kept(&text, &way),
+            Err(error) if error.kind() == ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path, way, batches })
+    }
+
+    /// One more was taken. It is on the disk when this returns.
+    pub(super) fn step(&mut self) -> io::Result<()> {
+        let kept = Kept {
+            way: self.way.clone(),
+            batches: self.batches + 1,
+        };
+        let aside = self.path.with_extension("partial");
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut file = File::create(&aside)?;
+        file.write_all(&serde_json::to_vec(&kept)?)?;
+        file.sync_all()?;
+        fs::rename(&aside, &self.path)?;
+        self.batches += 1;
+        Ok(())
+    }
+
+    /// All were taken.
+    pub(super) fn forget(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is damaged counts for nothing: the file goes once more.
+fn kept(text: &[u8], way: &Way) -> u64 {
+    let kept: Option<Kept> = serde_json::from_slice(text).ok();
+    kept.filter(|kept| kept.way == *way)
+        .map_or(0, |kept| kept.batches)
+}
+
+/// A name may be longer than a file's name.
+fn path(folder: &Path, name: &str) -> PathBuf {
+    let digest = Sha256::digest(name.as_bytes());
+    let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
+    folder.join(format!("{hex}.json"))
+}
+
+/// Removes what was kept of files that do not wait any more.
+pub(super) fn sweep(folder: &Path, waiting: &[Entry]) -> io::Result<()> {
+    let wanted: Vec<_> = waiting.iter().map(|e| path(folder, &e.name)).collect();
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if !wanted.contains(&path) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,483 @@
+//! Files of records as events of CloudWatch Logs: moto's interface, and a server whose answers are written here.
+#![cfg(feature = "aws")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a failing test panics"
+)]
+
+mod aws_support;
+mod common;
+mod ship_support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use mirrortap::ship::aws::{Environment, Failure, Kind, Settings};
+use mirrortap::ship::logs::{Logs, Tally};
+use mirrortap::ship::{CloudWatch, Entry, Pending, Streams};
+use mirrortap::time;
+use serde_json::{Value, json};
+use ship_support::{Asked, Reply, Scripted, block_on};
+use tempfile::TempDir;
+
+const HEADER: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status";
+const STREAM: &str = "fl-0123456789abcdef0";
+
+fn settings() -> Settings {
+    Settings {
+        region: Some(aws_support::REGION.into()),
+        profile: None,
+        environment: Environment::with([
+            ("AWS_ACCESS_KEY_ID", aws_support::ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", aws_support::SECRET_KEY),
+            ("AWS_SESSION_TOKEN", "token/of+tests=="),
+        ]),
+    }
+}
+
+fn group(endpoint: String) -> CloudWatch {
+    CloudWatch {
+        log_group: "/mirror/flows".into(),
+        endpoint: Some(endpoint),
+        ..CloudWatch::default()
+    }
+}
+
+/// Now, in seconds.
+fn now() -> u64 {
+    time::now().secs()
+}
+
+fn line(interface: &str, start: u64, note: &str) -> String {
+    let end = start + 60;
+    format!(
+        "2 123456789012 {interface} 10.0.0.1 10.0.0.2 1 443 6 7 420 {start} {end} ACCEPT OK{note}"
+    )
+}
+
+/// A folder in which one file waits.
+struct Waiting {
+    folder: TempDir,
+    pending: Pending,
+}
+
+impl Waiting {
+    fn with(name: &str, text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let pending = Pending::at(folder.path().join("ship"));
+        pending.make().unwrap();
+        let waiting = Self { folder, pending };
+        waiting.offer(name, &packed(text));
+        waiting
+    }
+
+    fn offer(&self, name: &str, bytes: &[u8]) {
+        let file = self.folder.path().join("file");
+        let _ = fs::remove_file(&file);
+        fs::write(&file, bytes).unwrap();
+        self.pending.offer(&file, name).unwrap();
+    }
+
+    fn entry(&self) -> Entry {
+        self.pending.waiting().unwrap().remove(0)
+    }
+
+    /// Ships it; what was taken, and how it ended.
+    fn ship(&self, group: &CloudWatch) -> (Tally, Result<(), Failure>) {
+        let mut sum = Tally::default();
+        let done = block_on(async {
+            let logs = Logs::open(group, STREAM, &settings()).await?;
+            let taken = |tally: Tally| add(&mut sum, &tally);
+            logs.ship(&self.pending, &self.entry(), async |_| {}, taken)
+                .await
+        });
+        (sum, done)
+    }
+
+    fn progress(&self) -> Vec<std::path::PathBuf> {
+        let folder = self.pending.state().join("logs");
+        fs::read_dir(folder).map_or(Vec::new(), |entries| {
+            entries.map(|entry| entry.unwrap().path()).collect()
+        })
+    }
+}
+
+fn add(sum: &mut Tally, tally: &Tally) {
+    sum.events += tally.events;
+    sum.bytes += tally.bytes;
+    for (reason, events) in &tally.refused {
+        *sum.refused.entry(reason).or_default() += events;
+    }
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Messages of a stream, as moto has them.
+fn events(client: &aws_support::Client, stream: &str) -> Vec<(u64, String)> {
+    let with =
+        json!({"logGroupName": "/mirror/flows", "logStreamName": stream, "startFromHead": true});
+    let found = client.call("logs", "get_log_events", with).unwrap();
+    let pair = |event: &Value| {
+        let message = event["message"].as_str().unwrap().to_owned();
+        (event["timestamp"].as_u64().unwrap(), message)
+    };
+    found["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(pair)
+        .collect()
+}
+
+#[test]
+fn lines_become_events_of_their_interface_s_stream_in_a_group_that_is_made_if_it_may_be() {
+    let Some(moto) = aws_support::Moto::start() else {
+        return;
+    };
+    let start = now() - 600;
+    let (one, two) = ("eni-11111111111111111", "eni-22222222222222222");
+    let of_one: Vec<_> = [40, 10, 30, 20].map(|i| line(one, start + i, "")).into();
+    let skip = format!(
+        "2 123456789012 {two} - - - - - - - {start} {} - SKIPDATA",
+        start + 60
+    );
+    let of_two = [line(two, start + 5, ""), skip];
+    let of_none = line("-", start, "");
+    let mut lines = vec![HEADER.to_owned(), of_none.clone()];
+    lines.extend(of_one.iter().chain(&of_two).cloned());
+    let waiting = Waiting::with("a/b.log.gz", &(lines.join("\n") + "\n"));
+    let mut group = group(moto.endpoint());
+    let (taken, done) = waiting.ship(&group);
+    let failure = done.unwrap_err();
+    assert_eq!((failure.kind, taken.events), (Kind::Missing, 0));
+    assert!(failure.reason.contains("set create_group"), "{failure}");
+    group.create_group = true;
+    let (taken, done) = waiting.ship(&group);
+    done.unwrap();
+    assert_eq!((taken.events, taken.refused.len()), (7, 0));
+    let bytes: usize = lines[1..].iter().map(String::len).sum();
+    assert_eq!(taken.bytes, bytes as u64);
+    assert!(waiting.progress().is_empty(), "nothing is kept of it");
+    let client = moto.client();
+    let sorted = |lines: &[String], order: &[usize]| -> Vec<String> {
+        order.iter().map(|i| lines[*i].clone()).collect()
+    };
+    let told = |stream: &str| -> Vec<String> {
+        let events = events(&client, stream);
+        for (at, message) in &events {
+            let start: u64 = message.split(' ').nth(10).unwrap().parse().unwrap();
+            assert_eq!(*at, start * 1000);
+        }
+        events.into_iter().map(|(_, message)| message).collect()
+    };
+    assert_eq!(
+        told(&format!("{one}-accept")),
+        sorted(&of_one, &[1, 3, 2, 0])
+    );
+    assert_eq!(told(&format!("{two}-accept")), sorted(&of_two, &[1, 0]));
+    assert_eq!(told("unknown-accept"), [of_none]);
+    group.streams = Streams::Sensor;
+    waiting.ship(&group).1.unwrap();
+    assert_eq!(told(STREAM).len(), 7, "one stream for all");
+}
+
+/// A service that has the group, and remembers what was put. The answer to the n-th batch is made here.
+fn service(answer: impl Fn(usize, &[Value]) -> Reply + Send + Sync + 'static) -> Scripted {
+    let puts = AtomicUsize::new(0);
+    Scripted::start(move |asked| match asked.target() {
+        "PutLogEvents" => {
+            let events = put(asked);
+            answer(puts.fetch_add(1, Ordering::SeqCst), &events)
+        }
+        _ => Reply::ok("{}"),
+    })
+}
+
+fn put(asked: &Asked) -> Vec<Value> {
+    let body: Value = serde_json::from_str(&asked.body).unwrap();
+    body["logEvents"].as_array().unwrap().clone()
+}
+
+/// How often each message was put by requests that were taken: those of these numbers.
+fn counted(server: &Scripted, taken: &[usize]) -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    let puts = server.asked();
+    let puts: Vec<_> = puts
+        .iter()
+        .filter(|a| a.target() == "PutLogEvents")
+        .collect();
+    for event in taken.iter().flat_map(|i| put(puts[*i])) {
+        *all.entry(event["message"].as_str().unwrap().to_owned())
+            .or_default() += 1;
+    }
+    all
+}
+
+/// Lines of two interfaces on three days, which make six batches: none is of more than a day.
+fn long_file() -> (String, Vec<String>) {
+    let start = now() - 5 * 86_400;
+    let lines: Vec<String> = (0..90)
+        .map(|i| {
+            let interface = ["eni-1", "eni-2"][usize::from(i % 3 == 0)];
+            line(interface, start + i / 30 * 86_400 + i % 7, &format!(" {i}"))
+        })
+        .collect();
+    (format!("{HEADER}\n{}\n", lines.join("\n")), lines)
+}
+
+#[test]
+fn a_restart_goes_on_behind_the_batches_that_were_taken() {
+    let (text, lines) = long_file();
+    let waiting = Waiting::with("long.log.gz", &text);
+    // the third is taken, and its answer lost
+    let server = service(|number, _| match number {
+        2 => Reply::hang_up(),
+        _ => Reply::ok("{}"),
+    });
+    let group = group(server.address());
+    let (before, done) = waiting.ship(&group);
+    assert_eq!(done.unwrap_err().kind, Kind::Unreachable);
+    assert_eq!(waiting.progress().len(), 1);
+    let (after, done) = waiting.ship(&group);
+    done.unwrap();
+    assert_eq!(before.events + after.events, lines.len() as u64);
+    assert!(waiting.progress().is_empty());
+    let puts = server.asked().len();
+    assert_eq!(puts, 7, "six batches, one of them twice");
+    let counted = counted(&server, &[0, 1, 3, 4, 5, 6]);
+    assert!(counted.values().all(|times| *times == 1));
+    assert!(
+        counted
+            .keys()
+            .eq(lines.iter().collect::<std::collections::BTreeSet<_>>())
+    );
+    let same = |i: usize| server.asked()[i].body.clone();
+    assert_eq!(same(2), same(3), "the very same batch");
+}
+
+#[test]
+fn another_file_under_its_name_begins_at_its_beginning() {
+    let (text, _) = long_file();
+    let waiting = Waiting::with("f.log.gz", &text);
+    let server = service(|number, _| match number {
+        1 => Reply::status(500, ""),
+        _ => Reply::ok("{}"),
+    });
+    let group = group(server.address());
+    assert_eq!(waiting.ship(&group).1.unwrap_err().kind, Kind::Server);
+    let start = now();
+    let other = format!("{HEADER}\n{}\n", line("eni-3", start, ""));
+    waiting.offer("f.log.gz", &packed(&other));
+    let (taken, done) = waiting.ship(&group);
+    done.unwrap();
+    assert_eq!(taken.events, 1);
+    let (text, _) = long_file();
+    waiting.offer("f.log.gz", &packed(&text));
+    let entry = waiting.entry();
+    let failing = service(|_, _| Reply::error("ServiceUnavailableException"));
+    let (taken, done) = waiting.ship(&self::group(failing.address()));
+    assert_eq!((taken.events, done.unwrap_err().kind), (0, Kind::Server));
+    assert!(waiting.progress().is_empty(), "nothing was taken");
+    let _ = waiting.ship(&self::group(
+        service(|number, _| match number {
+            0 => Reply::ok("{}"),
+            _ => Reply::hang_up(),
+        })
+        .address(),
+    ));
+    assert_eq!(waiting.progress().len(), 1);
+    Logs::sweep(&waiting.pending, &[entry]);
+    assert_eq!(waiting.progress().len(), 1, "it still waits");
+    Logs::sweep(&waiting.pending, &[]);
+    assert!(waiting.progress().is_empty(), "it was given up");
+}
+
+#[test]
+fn what_is_refused_is_counted_by_its_reason() {
+    let now = now();
+    let fortnight = 14 * 86_400;
+    let starts = [
+        0,
+        now - fortnight - 60,
+        now - 3000,
+        now - 2000,
+        now - 1000,
+        now + 9000,
+        now + 9001,
+    ];
+    let mut lines: Vec<String> = starts.iter().map(|at| line("eni-1", *at, "")).collect();
+    lines.push(line("eni-1", now, &"x".repeat(1 << 20)));
+    let waiting = Waiting::with("f.log.gz", &format!("{HEADER}\n{}", lines.join("\n")));
+    let info = json!({"rejectedLogEventsInfo":
+        {"expiredLogEventEndIndex": 1, "tooNewLogEventStartIndex": 3}});
+    let server = service(move |_, events| {
+        // a span of a day goes in one request; two weeks do not
+        assert_eq!(events.len(), 5);
+        Reply::ok(info.to_string())
+    });
+    let (taken, done) = waiting.ship(&group(server.address()));
+    done.unwrap();
+    assert_eq!(taken.events, 2);
+    let refused: Vec<_> = taken.refused.into_iter().collect();
+    let counts = [
+        ("expired", 1),
+        ("too_large", 1),
+        ("too_new", 2),
+        ("too_old", 2),
+    ];
+    assert_eq!(refused, counts);
+}
+
+#[test]
+fn each_trouble_has_its_kind() {
+    let waiting = Waiting::with(
+        "f.log.gz",
+        &format!("{HEADER}\n{}", line("eni-1", now(), "")),
+    );
+    let denied = "AccessDeniedException";
+    for (reply, kind, words) in [
+        (
+            Reply::error("ThrottlingException").with("retry-after", "7"),
+            Kind::Throttled,
+            "Throttling",
+        ),
+        (Reply::status(503, "busy"), Kind::Server, "503"),
+        (
+            Reply::error(denied),
+            Kind::Access,
+            "credentials of the environment",
+        ),
+        (
+            Reply::error("UnrecognizedClientException"),
+            Kind::Credentials,
+            "environment",
+        ),
+        (
+            Reply::error("com.amazonaws#InvalidParameterException"),
+            Kind::Refused,
+            "eni-1-accept",
+        ),
+        (Reply::hang_up(), Kind::Unreachable, "cannot put events"),
+    ] {
+        let told = reply.clone();
+        let server = service(move |_, _| told.clone());
+        let failure = waiting.ship(&group(server.address())).1.unwrap_err();
+        assert_eq!(failure.kind, kind, "{failure}");
+        assert!(failure.reason.contains(words), "{failure}");
+        let seconds = failure.retry_after.map(|wait| wait.as_secs());
+        assert_eq!(seconds, reply.headers.first().map(|_| 7));
+    }
+    let closed = "http://127.0.0.1:1".to_owned();
+    let failure = waiting.ship(&group(closed)).1.unwrap_err();
+    assert_eq!(failure.kind, Kind::Unreachable, "{failure}");
+    assert_eq!(failure.trouble(time::now()).kind, "unreachable");
+}
+
+#[test]
+fn a_file_that_is_damaged_or_no_file_of_records_is_refused() {
+    let good = packed(&format!("{HEADER}\n{}\n", line("eni-1", now(), "")));
+    let server = service(|_, _| Reply::ok("{}"));
+    for (bytes, words) in [
+        (good[..good.len() - 9].to_vec(), "cannot read"),
+        (b"plain text".to_vec(), "cannot read"),
+        (packed("no header line\n"), "no header line"),
+        (packed(""), "no header line"),
+    ] {
+        let waiting = Waiting::with("f.log.gz", "");
+        waiting.offer("f.log.gz", &bytes);
+        let failure = waiting.ship(&group(server.address())).1.unwrap_err();
+        assert_eq!(failure.kind, Kind::Refused, "{failure}");
+        assert!(failure.reason.contains(words), "{failure}");
+    }
+    assert!(server.asked().iter().all(|asked| put(asked).len() == 1));
+}
+
+#[test]
+fn records_without_a_start_or_an_interface_go_all_the_same() {
+    let header = "srcaddr dstaddr bytes";
+    let waiting = Waiting::with("f.log.gz", &format!("{header}\n10.0.0.1 10.0.0.2 7\n"));
+    let server = service(|_, _| Reply::ok("{}"));
+    waiting.ship(&group(server.address())).1.unwrap();
+    let asked = server.asked();
+    let body: Value = serde_json::from_str(&asked[0].body).unwrap();
+    assert_eq!(body["logStreamName"], "unknown-accept");
+    let written = waiting.entry().written / 1_000_000;
+    let at = i128::from(body["logEvents"][0]["timestamp"].as_u64().unwrap());
+    assert_eq!(at, written, "when the file was written");
+}
+
+#[test]
+fn bytes_wait_for_their_turn() {
+    let (text, lines) = long_file();
+    let waiting = Waiting::with("f.log.gz", &text);
+    let server = service(|_, _| Reply::ok("{}"));
+    let asked_for = std::cell::RefCell::new(Vec::new());
+    block_on(async {
+        let group = group(server.address());
+        let logs = Logs::open(&group, STREAM, &settings()).await.unwrap();
+        let pace = async |bytes| {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            asked_for.borrow_mut().push(bytes);
+        };
+        let entry = waiting.entry();
+        logs.ship(&waiting.pending, &entry, pace, |_| {})
+            .await
+            .unwrap();
+    });
+    let asked_for = asked_for.into_inner();
+    let size: usize = lines.iter().map(|line| line.len() + 26).sum();
+    assert_eq!((asked_for.len(), asked_for.iter().sum()), (6, size));
+}
+
+/// Whether AWS's own library would sign it in the same way.
+fn check_signature(tools: &Path, asked: &Asked, address: &str) -> String {
+    let told = json!({
+        "method": asked.method, "url": format!("{address}{}", asked.path), "headers": asked.headers,
+        "body": asked.body, "access": aws_support::ACCESS_KEY, "secret": aws_support::SECRET_KEY,
+    });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/check_signature.py");
+    let mut command = aws_support::python(tools);
+    command
+        .arg(script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(told.to_string().as_bytes()).unwrap();
+    drop(input);
+    let said = child.wait_with_output().unwrap().stdout;
+    String::from_utf8(said).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_request_is_signed_as_aws_s_own_library_signs_it() {
+    let Some(tools) = aws_support::test_tools() else {
+        return;
+    };
+    let text = format!("{HEADER}\n{}\n", line("eni-ü", now(), ""));
+    let waiting = Waiting::with("f.log.gz", &text);
+    let server = service(|_, _| Reply::ok("{}"));
+    waiting.ship(&group(server.address())).1.unwrap();
+    let mut asked = server.asked().remove(0);
+    assert_eq!(asked.header("x-amz-security-token"), "token/of+tests==");
+    assert_eq!(check_signature(&tools, &asked, &server.address()), "same");
+    asked
+        .headers
+        .insert("x-amz-target".into(), "Logs_20140328.DeleteLogGroup".into());
+    let said = check_signature(&tools, &asked, &server.address());
+    assert!(said.ends_with("is right"), "{said}");
+}
