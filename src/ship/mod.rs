@@ -14,9 +14,9 @@ mod config;
 #[cfg(feature = "aws")]
 mod courier;
 mod lane;
-mod overseer;
 #[cfg(feature = "aws")]
 pub mod logs;
+mod overseer;
 mod pending;
 mod plan;
 mod process;
