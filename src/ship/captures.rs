@@ -115,9 +115,17 @@ impl Captures {
         if !self.is_on() {
             let said = *self != Self::default();
             let missing = "[ship] has no bucket; name one, or leave the table out";
-            return said.then(|| ("bucket", missing.to_owned())).into_iter().collect();
+            return said
+                .then(|| ("bucket", missing.to_owned()))
+                .into_iter()
+                .collect();
         }
-        let mut list: Vec<_> = self.s3().check().iter().map(|e| (e.key(), e.to_string())).collect();
+        let mut list: Vec<_> = self
+            .s3()
+            .check()
+            .iter()
+            .map(|e| (e.key(), e.to_string()))
+            .collect();
         if !cfg!(feature = "aws") {
             let message = "this build ships nothing: it was made without the feature \"aws\"";
             list.push(("bucket", message.to_owned()));
@@ -129,7 +137,10 @@ impl Captures {
             );
             list.push(("part_size", message));
         }
-        list.extend(self.budget_problem(max_size).map(|message| ("budget", message)));
+        list.extend(
+            self.budget_problem(max_size)
+                .map(|message| ("budget", message)),
+        );
         list
     }
 
@@ -181,7 +192,10 @@ impl Sessions {
     /// Of sessions by name.
     pub fn new<'a>(sessions: impl Iterator<Item = (&'a str, &'a OfSession)>) -> Self {
         let said = sessions.filter(|(_, own)| !own.is_empty());
-        Self(said.map(|(name, own)| (name.to_owned(), own.clone())).collect())
+        Self(
+            said.map(|(name, own)| (name.to_owned(), own.clone()))
+                .collect(),
+        )
     }
 
     /// What the key of a session's file has behind the prefix of all; `None` where the session is not shipped.
@@ -190,7 +204,9 @@ impl Sessions {
         if own.and_then(|own| own.enabled) == Some(false) {
             return None;
         }
-        let prefix = own.and_then(|own| own.prefix.as_deref()).unwrap_or_default();
+        let prefix = own
+            .and_then(|own| own.prefix.as_deref())
+            .unwrap_or_default();
         Some(match prefix.trim_end_matches('/') {
             "" => format!("{session}/{file}"),
             prefix => format!("{prefix}/{session}/{file}"),
@@ -204,7 +220,11 @@ mod tests {
 
     fn keys(text: &str, max_size: Option<u64>) -> Vec<&'static str> {
         let config: Captures = toml::from_str(text).unwrap();
-        config.problems(max_size).into_iter().map(|(key, _)| key).collect()
+        config
+            .problems(max_size)
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect()
     }
 
     #[test]
@@ -212,18 +232,36 @@ mod tests {
         assert!(!Captures::default().is_on() && Captures::default().problems(Some(1)).is_empty());
         assert_eq!(keys("prefix = 'a'", None), ["bucket"]);
         let text = toml::to_string(&Captures::default()).unwrap();
-        assert_eq!(toml::from_str::<Captures>(&text).unwrap(), Captures::default());
+        assert_eq!(
+            toml::from_str::<Captures>(&text).unwrap(),
+            Captures::default()
+        );
     }
 
     #[test]
     #[cfg(feature = "aws")]
     fn each_bad_value_is_named() {
         assert_eq!(keys("bucket = 'logs'", None), [""; 0]);
-        assert_eq!(keys("bucket = 'logs'\npart_size = '1MiB'", None), ["part_size"]);
-        assert_eq!(keys("bucket = 'LOGS'\nkms_key = 'x'", None), ["bucket", "kms_key"]);
-        assert_eq!(keys("bucket = 'logs'\nbudget = '2GiB'", Some(1 << 30)), ["budget"]);
-        assert_eq!(keys("bucket = 'logs'\nbudget = 0", Some(1 << 30)), ["budget"]);
-        assert_eq!(keys("bucket = 'logs'\nbudget = '1GiB'", Some(1 << 30)), [""; 0]);
+        assert_eq!(
+            keys("bucket = 'logs'\npart_size = '1MiB'", None),
+            ["part_size"]
+        );
+        assert_eq!(
+            keys("bucket = 'LOGS'\nkms_key = 'x'", None),
+            ["bucket", "kms_key"]
+        );
+        assert_eq!(
+            keys("bucket = 'logs'\nbudget = '2GiB'", Some(1 << 30)),
+            ["budget"]
+        );
+        assert_eq!(
+            keys("bucket = 'logs'\nbudget = 0", Some(1 << 30)),
+            ["budget"]
+        );
+        assert_eq!(
+            keys("bucket = 'logs'\nbudget = '1GiB'", Some(1 << 30)),
+            [""; 0]
+        );
     }
 
     #[test]
@@ -231,8 +269,14 @@ mod tests {
         let own = |text| toml::from_str::<OfSession>(text).unwrap();
         let (web, dns) = (own("prefix = 'team/a/'"), own("enabled = false"));
         let sessions = Sessions::new([("web", &web), ("dns", &dns)].into_iter());
-        assert_eq!(sessions.name("web", "f.pcap").as_deref(), Some("team/a/web/f.pcap"));
-        assert_eq!(sessions.name("vni-7", "f.pcap").as_deref(), Some("vni-7/f.pcap"));
+        assert_eq!(
+            sessions.name("web", "f.pcap").as_deref(),
+            Some("team/a/web/f.pcap")
+        );
+        assert_eq!(
+            sessions.name("vni-7", "f.pcap").as_deref(),
+            Some("vni-7/f.pcap")
+        );
         assert_eq!(sessions.name("dns", "f.pcap"), None);
         assert!(own("prefix = '../x'").problem().is_some() && web.problem().is_none());
     }

@@ -9,30 +9,30 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+mod captures;
 mod config;
 #[cfg(feature = "aws")]
 mod courier;
+mod lane;
 #[cfg(feature = "aws")]
 pub mod logs;
+mod overseer;
 mod pending;
 mod plan;
 mod process;
+mod standing;
 #[cfg(feature = "aws")]
 mod supervisor;
-mod captures;
-mod lane;
-mod overseer;
-mod standing;
 
 pub use captures::{CAPTURES, Captures, OfSession, Sessions};
 pub use config::{Acl, CloudWatch, ConfigError, S3, Sse, Streams};
 #[cfg(feature = "aws")]
 pub use courier::{End, work};
+pub use lane::{Care, Lane};
+pub use overseer::{Heard, Listen, Overseer};
 pub use pending::{Entry, Pending};
 pub use plan::{After, Destination, Plan, Queue, QueueStatus, Status, Trouble};
 pub use process::{Orders, Shipper, VERB};
+pub use standing::{QueueStanding, Standing};
 #[cfg(feature = "aws")]
 pub use supervisor::{RENEW, supervise};
-pub use lane::{Care, Lane};
-pub use overseer::{Heard, Listen, Overseer};
-pub use standing::{QueueStanding, Standing};

@@ -102,7 +102,9 @@ impl Overseer {
             std::thread::sleep(JOIN_EVERY);
         }
         if !thread.is_finished() || thread.join().is_err() {
-            tracing::error!("the thread that looks after shipping did not end well; what waits is shipped after the next start");
+            tracing::error!(
+                "the thread that looks after shipping did not end well; what waits is shipped after the next start"
+            );
         }
     }
 }

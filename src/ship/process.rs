@@ -9,7 +9,6 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -54,14 +53,14 @@ impl Shipper {
     /// # Errors
     /// No socket or no process is to be had.
     pub fn start(orders: &Orders) -> io::Result<Self> {
-        Self::start_program(Path::new("/proc/self/exe"), orders)
+        Self::start_command(Command::new("/proc/self/exe"), orders)
     }
 
     /// Starts a program as the process: for tests, whose own program is another one.
     ///
     /// # Errors
     /// As for [`Self::start`].
-    pub fn start_program(program: &Path, orders: &Orders) -> io::Result<Self> {
+    pub fn start_command(program: Command, orders: &Orders) -> io::Result<Self> {
         let (line, process) = launch(program, &[VERB], orders)?;
         Ok(Self {
             line,
@@ -120,12 +119,12 @@ impl Drop for Shipper {
 
 /// Starts a program with a socket as its standard input, and gives it its orders.
 pub(super) fn launch(
-    program: &Path,
+    mut program: Command,
     arguments: &[&str],
     orders: &Orders,
 ) -> io::Result<(UnixStream, Child)> {
     let (mut line, far) = UnixStream::pair()?;
-    let process = Command::new(program)
+    let process = program
         .args(arguments)
         .stdin(OwnedFd::from(far))
         .stdout(Stdio::null())
@@ -169,6 +168,8 @@ pub(super) fn orders(line: &mut UnixStream) -> io::Result<Orders> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn started(script: &str) -> Shipper {

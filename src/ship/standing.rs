@@ -81,7 +81,10 @@ mod tests {
                 ..QueueStanding::default()
             };
             standing.put_into_words(has_ended);
-            (standing.deliver_logs_status, standing.deliver_logs_error_message)
+            (
+                standing.deliver_logs_status,
+                standing.deliver_logs_error_message,
+            )
         };
         assert_eq!(told(None, false), ("SUCCESS", None));
         assert_eq!(told(None, true), ("FAILED", Some("Unknown error")));

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as Line;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -140,7 +140,7 @@ struct Worker {
 
 impl Worker {
     fn start(program: &Path, orders: &Orders) -> io::Result<Self> {
-        let (line, process) = process::launch(program, &[VERB, WORKER], orders)?;
+        let (line, process) = process::launch(Command::new(program), &[VERB, WORKER], orders)?;
         let lines = BufReader::new(UnixStream::from_std(line)?);
         Ok(Self { lines, process })
     }

@@ -22,5 +22,5 @@ pub use client::Client;
 pub use credentials::Credentials;
 pub use environment::{Environment, Settings};
 pub use failure::{Failure, Kind};
-pub use http::install_tls;
+pub use http::{install_tls, patient};
 pub use region::{region, suffix};

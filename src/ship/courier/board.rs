@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::ship::courier::failure::Kind;
+use crate::ship::aws::Kind;
 use crate::ship::{Plan, QueueStatus, Status, Trouble};
 use crate::time;
 

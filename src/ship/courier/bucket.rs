@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
@@ -15,6 +16,7 @@ use object_store::{
     PutPayload, RetryConfig,
 };
 
+use crate::ship::aws::{self, Credentials, Settings};
 use crate::ship::courier::failure::{Failure, told};
 use crate::ship::courier::pace::Pace;
 use crate::ship::courier::wire::{Answer, Wire};
@@ -30,6 +32,7 @@ pub(super) struct Bucket {
     pub(super) maker: AmazonS3,
     /// Adds to what was begun: says nothing but bytes.
     pub(super) adder: AmazonS3,
+    credentials: Arc<Credentials>,
     wire: Wire,
     s3: S3,
 }
@@ -38,9 +41,14 @@ impl Bucket {
     /// The bucket of a queue.
     pub(super) async fn open(s3: &S3, pace: Pace) -> Result<Self, Failure> {
         let doing = format!("cannot prepare to put into s3://{}", s3.bucket);
-        let client = client().map_err(|error| Failure::local(&doing, &error))?;
-        let wire = Wire::new(client, pace);
-        let builder = builder(s3, wire.clone());
+        let settings = Settings::new(s3.profile.as_deref(), s3.region.as_deref());
+        let wire = Wire::new(aws::patient(&settings)?, pace);
+        let credentials = Credentials::new(settings.clone());
+        let place = Place::of(s3, &settings).await?;
+        let builder = place
+            .builder(s3)
+            .with_credentials(credentials.clone())
+            .with_http_connector(wire.clone());
         let build = |builder: AmazonS3Builder| {
             let built = builder.build();
             built.map_err(|error| Failure::local(&doing, &error))
@@ -49,13 +57,20 @@ impl Bucket {
         if s3.acl == Acl::BucketOwnerFullControl {
             says.insert(ACL, HeaderValue::from_static("bucket-owner-full-control"));
         }
-        let options = options(s3).with_default_headers(says);
+        let options = place.options().with_default_headers(says);
         Ok(Self {
             maker: build(builder.clone().with_client_options(options))?,
             adder: build(builder)?,
+            credentials,
             wire,
             s3: s3.clone(),
         })
+    }
+
+    /// Sees that there are credentials, and says whose.
+    pub(super) async fn credentials(&self) -> Result<String, Failure> {
+        let (_, from) = self.credentials.get().await?;
+        Ok(from)
     }
 
     /// The whole key of a file.
@@ -119,58 +134,67 @@ impl Bucket {
     }
 }
 
-fn client() -> reqwest::Result<reqwest::Client> {
-    // somebody was faster: it is the same one
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .user_agent(concat!("mirrortap/", env!("CARGO_PKG_VERSION")))
-        // what is signed is signed for one place
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(std::time::Duration::from_secs(10))
-        .build()
+/// Where a bucket is.
+#[derive(Debug)]
+struct Place {
+    region: String,
+    /// Another address than that which follows from the region.
+    endpoint: Option<String>,
 }
 
-fn options(s3: &S3) -> ClientOptions {
-    let plain = s3
-        .endpoint
-        .as_deref()
-        .is_some_and(|e| e.starts_with("http://"));
-    ClientOptions::new().with_allow_http(plain)
-}
+impl Place {
+    async fn of(s3: &S3, settings: &Settings) -> Result<Self, Failure> {
+        let variable = || settings.environment.get("AWS_ENDPOINT_URL_S3");
+        let endpoint = s3.endpoint.as_deref().or_else(variable);
+        let mut endpoint = endpoint.map(|e| e.trim_end_matches('/').to_owned());
+        let region = match (aws::region(settings).await, &endpoint) {
+            (Ok(region), _) => region,
+            // other servers have no regions, and sign with this one
+            (Err(_), Some(_)) => "us-east-1".to_owned(),
+            (Err(failure), None) => return Err(failure.into()),
+        };
+        let suffix = aws::suffix(&region);
+        if endpoint.is_none() && suffix != "amazonaws.com" {
+            endpoint = Some(format!("https://s3.{region}.{suffix}"));
+        }
+        Ok(Self { region, endpoint })
+    }
 
-fn builder(s3: &S3, wire: Wire) -> AmazonS3Builder {
-    let never = RetryConfig {
-        max_retries: 0,
-        ..RetryConfig::default()
-    };
-    let region = s3.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
-    let mut builder = AmazonS3Builder::from_env()
-        .with_bucket_name(&s3.bucket)
-        .with_region(region)
-        .with_retry(never)
-        .with_checksum_algorithm(Checksum::SHA256)
-        .with_client_options(options(s3))
-        .with_http_connector(wire);
-    match &s3.endpoint {
-        Some(endpoint) => builder = builder.with_endpoint(endpoint.trim_end_matches('/')),
-        // a certificate is for one step before the name: a bucket with dots in its name goes into the path
-        None => {
-            builder = builder.with_virtual_hosted_style_request(!s3.bucket.contains('.'));
+    fn options(&self) -> ClientOptions {
+        let endpoint = self.endpoint.as_deref().unwrap_or_default();
+        ClientOptions::new().with_allow_http(endpoint.starts_with("http://"))
+    }
+
+    fn builder(&self, s3: &S3) -> AmazonS3Builder {
+        let never = RetryConfig {
+            max_retries: 0,
+            ..RetryConfig::default()
+        };
+        let builder = AmazonS3Builder::new()
+            .with_bucket_name(&s3.bucket)
+            .with_region(&self.region)
+            .with_retry(never)
+            .with_checksum_algorithm(Checksum::SHA256)
+            .with_client_options(self.options());
+        let builder = match &self.endpoint {
+            Some(endpoint) => builder.with_endpoint(endpoint),
+            // a certificate is for one step before the name: a bucket with dots in its name goes into the path
+            None => builder.with_virtual_hosted_style_request(!s3.bucket.contains('.')),
+        };
+        match (s3.sse, &s3.kms_key) {
+            (Sse::Bucket, _) => builder,
+            (Sse::Aes256, _) => encrypted(builder, "AES256"),
+            (Sse::Kms, Some(key)) => builder.with_sse_kms_encryption(key),
+            (Sse::Kms, None) => encrypted(builder, "aws:kms"),
         }
     }
-    match s3.sse {
-        Sse::Bucket => builder,
-        Sse::Aes256 => encrypted(builder, "AES256"),
-        Sse::Kms => match &s3.kms_key {
-            Some(key) => builder.with_sse_kms_encryption(key),
-            None => encrypted(builder, "aws:kms"),
-        },
-    }
 }
 
-/// The key itself has a type that nobody can name.
+/// As the crate calls it: its type can't be named from here.
+const ENCRYPTION: &str = "aws_server_side_encryption";
+
 fn encrypted(builder: AmazonS3Builder, how: &str) -> AmazonS3Builder {
-    match "aws_server_side_encryption".parse() {
+    match ENCRYPTION.parse() {
         Ok(key) => builder.with_config(key, how),
         Err(_) => builder,
     }
@@ -182,4 +206,33 @@ pub(super) fn read(file: &File, from: u64, count: u64) -> io::Result<Bytes> {
     let mut bytes = vec![0; count];
     file.read_exact_at(&mut bytes, from)?;
     Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::aws::AmazonS3ConfigKey;
+
+    use super::*;
+
+    #[test]
+    fn encryption_is_known_by_its_name() {
+        let key: AmazonS3ConfigKey = ENCRYPTION.parse().unwrap();
+        let builder = encrypted(AmazonS3Builder::new(), "aws:kms");
+        assert_eq!(builder.get_config_value(&key).as_deref(), Some("aws:kms"));
+    }
+
+    #[test]
+    fn names_that_files_have_are_keys() {
+        for name in [
+            "AWSLogs/1/vpcflowlogs/eu-west-1/2026/11/28/1_vpcflowlogs_x.log.gz",
+            "aws-account-id=1/hour=07/x.parquet",
+            "session a/20261128T230000.123456Z.pcap.zst",
+            "50%/ü+?&#.pcap",
+        ] {
+            assert_eq!(
+                Key::parse(name).map(|k| k.to_string()).ok().as_deref(),
+                Some(name)
+            );
+        }
+    }
 }

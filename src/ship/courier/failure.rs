@@ -7,41 +7,8 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use crate::ship::aws::{self, Kind};
 use crate::ship::courier::wire::Answer;
-
-/// What stands in the way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// Forbidden, or set in another way than the destination is.
-    Access,
-    /// There is no such bucket, no such group.
-    Missing,
-    /// Asked to be slower.
-    Throttled,
-    /// No answer.
-    Unreachable,
-    /// There are none, or they are not taken.
-    Credentials,
-    /// The destination's own failure.
-    Server,
-    /// On this machine.
-    Local,
-}
-
-impl Kind {
-    /// Its name in status and metrics.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Access => "access",
-            Self::Missing => "missing",
-            Self::Throttled => "throttled",
-            Self::Unreachable => "unreachable",
-            Self::Credentials => "credentials",
-            Self::Server => "server",
-            Self::Local => "local",
-        }
-    }
-}
 
 /// A file that did not arrive.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +38,22 @@ impl Failure {
         }
     }
 
+    /// The same, and whose credentials were not taken, where that is what stands in the way.
+    pub(super) fn with(self, from: &str) -> Self {
+        match self {
+            Self::Trouble {
+                kind: kind @ (Kind::Access | Kind::Credentials),
+                reason,
+                after,
+            } => Self::Trouble {
+                kind,
+                reason: format!("{reason} (credentials of {from})"),
+                after,
+            },
+            other => other,
+        }
+    }
+
     /// A file that can't be read: what the disk has lost it will not give another time.
     pub(super) fn read(doing: &str, error: &io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {
@@ -97,6 +80,20 @@ impl Failure {
             kind: kind(answer),
             reason: format!("{doing}: {answer}"),
             after: answer.after,
+        }
+    }
+}
+
+impl From<aws::Failure> for Failure {
+    fn from(failure: aws::Failure) -> Self {
+        Self::Trouble {
+            kind: match failure.kind {
+                // what asks for credentials is not the file's fault
+                Kind::Refused => Kind::Server,
+                kind => kind,
+            },
+            reason: failure.reason,
+            after: failure.retry_after,
         }
     }
 }

@@ -7,6 +7,7 @@ mod backoff;
 mod board;
 mod bucket;
 mod failure;
+mod group;
 mod pace;
 mod queue;
 mod refused;
@@ -26,11 +27,11 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::LocalSet;
 
+use crate::ship::aws::Kind;
 use crate::ship::process::{self, Orders};
 use crate::ship::{Pending, Plan};
 use crate::{logging, sandbox};
 use board::Board;
-use failure::Kind;
 use queue::Server;
 
 /// At least so often a status is told.

@@ -7,9 +7,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::ship::aws::Kind;
 use crate::ship::courier::backoff::Backoff;
 use crate::ship::courier::board::Board;
-use crate::ship::courier::failure::{Failure, Kind};
+use crate::ship::courier::failure::Failure;
 use crate::ship::courier::refused::Refused;
 use crate::ship::courier::target::Target;
 use crate::ship::{After, Entry, Pending, Queue};
@@ -33,7 +34,7 @@ impl Server {
     pub(super) fn new(queue: Queue, board: Rc<Board>) -> Self {
         let pending = Pending::at(&queue.folder);
         Self {
-            target: Target::new(&queue, &pending),
+            target: Target::new(&queue, &pending, &board),
             refused: Refused::new(&pending.state()),
             backoff: Backoff::new(),
             name: queue.name,
@@ -86,7 +87,7 @@ impl Server {
             let doing = format!("cannot list {}", self.pending.root().display());
             Failure::local(&doing, &error)
         })?;
-        self.target.sweep(&waiting).await;
+        self.target.sweep(&self.pending, &waiting).await;
         let mut last = None;
         for entry in &waiting {
             match self.target.send(&self.pending, entry).await {

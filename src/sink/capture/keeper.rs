@@ -258,7 +258,10 @@ impl Keeper {
         if !is_paused {
             let chosen: u64 = going.iter().map(|g| g.kept.bytes).sum();
             let left = (view.shelf.bytes() + all.unfinished).saturating_sub(chosen);
-            let over = bounds.output.max_size.map_or(0, |most| left.saturating_sub(most));
+            let over = bounds
+                .output
+                .max_size
+                .map_or(0, |most| left.saturating_sub(most));
             (self.keeping.ask)(missing.max(over));
         }
         let is_whole = self.delete(&going, now);

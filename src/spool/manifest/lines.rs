@@ -60,6 +60,10 @@ mod tests {
         let text = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
         let first = text.lines().next().unwrap().as_bytes().to_vec();
         assert_eq!(lines, HashMap::from([("web/a".to_owned(), first)]));
-        assert!(lines_of(&folder.path().join("none"), &wanted).unwrap().is_empty());
+        assert!(
+            lines_of(&folder.path().join("none"), &wanted)
+                .unwrap()
+                .is_empty()
+        );
     }
 }

@@ -260,7 +260,11 @@ impl Scribe {
         }
         self.counters.lines.add(count as u64);
         let may_find = self.may_find();
-        for (mut letter, line) in self.waiting.drain(..count).zip(lines.split(|b| *b == b'\n')) {
+        for (mut letter, line) in self
+            .waiting
+            .drain(..count)
+            .zip(lines.split(|b| *b == b'\n'))
+        {
             if let (true, Some(name)) = (may_find, name_of(&letter.entry)) {
                 self.told.add(name);
             }

@@ -47,7 +47,10 @@ impl List {
         if self.torn {
             text.insert(0, '\n');
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)?;
         self.torn = true;
         file.write_all(text.as_bytes())?;
         file.sync_data()?;
@@ -77,7 +80,9 @@ impl List {
         for name in &names {
             writeln!(anew, "{name}")?;
         }
-        anew.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        anew.into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_all()?;
         fs::rename(&aside, &self.path)?;
         self.bytes = names.iter().map(|name| name.len() as u64 + 1).sum();
         self.compact = self.bytes;

@@ -181,7 +181,8 @@ impl Loader {
         for together in files.chunks(TOGETHER) {
             settled.extend(self.settle_together(together));
         }
-        self.told.retain(|name| files.iter().any(|f| f.name == *name));
+        self.told
+            .retain(|name| files.iter().any(|f| f.name == *name));
         settled
     }
 
@@ -198,7 +199,9 @@ impl Loader {
             return Vec::new();
         }
         self.told.extend(new);
-        told.into_iter().filter(|entry| self.is_done(entry)).collect()
+        told.into_iter()
+            .filter(|entry| self.is_done(entry))
+            .collect()
     }
 
     /// Has a line written for each file. Gives those that have one.
@@ -264,7 +267,9 @@ impl Loader {
 /// Session and name of a file by what it waits as.
 fn parts(name: &str) -> Option<(&str, &str)> {
     let (before, file) = name.rsplit_once('/')?;
-    let session = before.rsplit_once('/').map_or(before, |(_, session)| session);
+    let session = before
+        .rsplit_once('/')
+        .map_or(before, |(_, session)| session);
     Some((session, file))
 }
 

@@ -82,7 +82,11 @@ impl Search {
         self.tries += 1;
         self.skip = 1 << self.tries;
         let is_last = self.tries >= TRIES;
-        let given_up = if is_last { self.describe(rest) } else { self.wait(rest) };
+        let given_up = if is_last {
+            self.describe(rest)
+        } else {
+            self.wait(rest)
+        };
         Ok([told, given_up].concat())
     }
 
@@ -121,7 +125,8 @@ impl Search {
                 continue;
             };
             let below = format!("{}/{}", kept.session, kept.name);
-            if !known.contains(&*name) && !self.shipped.contains(&below) && !is_ours(kept.identity) {
+            if !known.contains(&*name) && !self.shipped.contains(&below) && !is_ours(kept.identity)
+            {
                 offers.push((kept.mark, self.offer(name, kept)));
             }
         }
@@ -178,10 +183,7 @@ fn newest(mut offers: Vec<Offer>, mut room: u64) -> Vec<Offer> {
 }
 
 /// Files with their line, and those without.
-fn take_lines(
-    files: Vec<Offer>,
-    lines: &mut HashMap<String, Vec<u8>>,
-) -> (Vec<Offer>, Vec<Offer>) {
+fn take_lines(files: Vec<Offer>, lines: &mut HashMap<String, Vec<u8>>) -> (Vec<Offer>, Vec<Offer>) {
     let (mut told, mut rest) = (Vec::new(), Vec::new());
     for mut file in files {
         match file.below().and_then(|name| lines.remove(&name)) {
