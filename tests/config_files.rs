@@ -44,7 +44,7 @@ fn keys(text: &str) -> BTreeSet<String> {
                     walk(&format!("{prefix}.{key}"), value, keys);
                 }
             }
-            toml::Value::Array(array) if prefix == ".session" => {
+            toml::Value::Array(array) if prefix == ".session" || prefix == ".flow_log" => {
                 array.iter().for_each(|v| walk(prefix, v, keys));
             }
             _ => {
@@ -86,6 +86,7 @@ fn the_packaged_configuration_names_every_key() {
     let there = keys(&text);
     let mut config = Config::default();
     config.writer.on_close = Some(Vec::new());
+    config.flow_log = vec![mirrortap::flowlog::Config::default()];
     let known = keys(&config.show().unwrap());
     let missing: Vec<_> = known
         .difference(&there)

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mirrortap::control::{
     Receiver, Rule, Sandbox, Session, Snapshot, Style, UdpErrors, Worker, Writer, metrics,
 };
+use mirrortap::flowlog::Summary;
 use mirrortap::packet::{DropReason, FilterReason, Tally};
 
 /// Type and label names of a metric.
@@ -45,6 +46,7 @@ fn everything() -> Snapshot {
         receivers: vec![Receiver::default()],
         workers: vec![Worker::default()],
         writers: vec![Writer::default()],
+        flow_logs: [("default".to_owned(), Summary::default())].into(),
         sandbox: Sandbox {
             parts: [("files", true)].into(),
             ..Sandbox::default()

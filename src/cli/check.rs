@@ -25,11 +25,16 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let loaded = Loaded::load(Some(&args.file))?;
     if !args.show {
-        let n = loaded.config.session.len();
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        let (n, logs) = (loaded.config.session.len(), loaded.config.flow_log.len());
+        let flow_logs = match logs {
+            0 => String::new(),
+            logs => format!(", {logs} flow log{}", plural(logs)),
+        };
         println!(
-            "{}: good; {n} session{}",
+            "{}: good; {n} session{}{flow_logs}",
             args.file.display(),
-            if n == 1 { "" } else { "s" }
+            plural(n)
         );
         return Ok(ExitCode::SUCCESS);
     }

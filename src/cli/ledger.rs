@@ -33,6 +33,7 @@ fn text(report: &Report) -> String {
     let _ = totals(&mut out, report);
     let _ = sessions(&mut out, report);
     let _ = files(&mut out, report);
+    let _ = flow_logs(&mut out, report);
     out
 }
 
@@ -124,6 +125,34 @@ fn files(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     if report.files.len() > LISTED {
         writeln!(out, "  and {} more", report.files.len() - LISTED)?;
+    }
+    Ok(())
+}
+
+fn flow_logs(out: &mut String, report: &Report) -> std::fmt::Result {
+    for (name, log) in &report.flow_logs {
+        let (records, files) = (log.records, log.files);
+        let plural = if files == 1 { "" } else { "s" };
+        writeln!(
+            out,
+            "\nflow log {name}: {records} records of {} packets in {files} file{plural}",
+            log.recorded
+        )?;
+        for (what, n) in [
+            ("packets left out", log.left_out),
+            ("packets without IP", log.not_ip),
+            ("records closed early", log.early + log.early_of_interface),
+            ("intervals told as SKIPDATA", log.skipdata),
+            ("intervals told as NODATA", log.nodata),
+            ("records lost", log.records_lost),
+        ] {
+            if n > 0 {
+                line(out, "", n, what)?;
+            }
+        }
+        if let Some(trouble) = &log.trouble {
+            writeln!(out, "  {trouble}")?;
+        }
     }
     Ok(())
 }

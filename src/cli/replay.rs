@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// Folder of the capture files, instead of the configuration's.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Write a flow log too: VPC Flow Logs of version 2, as text, one record a minute, into this folder.
+    #[arg(long, value_name = "DIR")]
+    flow_logs: Option<PathBuf>,
     /// Configuration file: sessions, filters, how files are made.
     #[arg(long)]
     config: Option<PathBuf>,
@@ -56,6 +59,9 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let mut loaded = Loaded::load(args.config.as_deref())?;
     if let Some(output) = args.output {
         loaded.config.output = output;
+    }
+    if let Some(directory) = args.flow_logs {
+        loaded.config.add_flow_log(directory);
     }
     logging::init(&loaded.config.log);
     if let Some(missing) = args

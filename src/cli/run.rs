@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// Interface that the sources packet and xdp read. May be given several times.
     #[arg(long, value_name = "DEV")]
     interface: Vec<String>,
+    /// Write a flow log too: VPC Flow Logs of version 2, as text, one record a minute, into this folder.
+    #[arg(long, value_name = "DIR")]
+    flow_logs: Option<PathBuf>,
     /// Address of the HTTP control, instead of the configuration's; "off" for none.
     #[arg(long, value_name = "ADDR")]
     control: Option<crate::control::Listen>,
@@ -57,6 +60,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         output: args.output,
         source: args.source,
         interface: args.interface,
+        flow_logs: args.flow_logs,
         control: args.control.map(|l| l.0),
         no_sandbox: args.no_sandbox,
     };
@@ -89,7 +93,9 @@ pub(super) fn failed(error: &daemon::Error) -> Failure {
         )
         | daemon::Error::Control(_)
         | daemon::Error::Sandbox(_) => failure::UNAVAILABLE,
-        daemon::Error::Pipeline(P::Sessions(_) | P::Manifest(_)) => failure::CONFIG,
+        daemon::Error::Pipeline(P::Sessions(_) | P::FlowLogs(_) | P::Manifest(_)) => {
+            failure::CONFIG
+        }
         daemon::Error::Pipeline(P::Output(capture::Error::Lock(lock::Error::Held { .. }))) => {
             failure::TEMPORARY
         }
@@ -97,7 +103,8 @@ pub(super) fn failed(error: &daemon::Error) -> Failure {
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
         daemon::Error::Pipeline(P::Thread { .. })
         | daemon::Error::Runtime(_)
-        | daemon::Error::Runner(_) => failure::SOFTWARE,
+        | daemon::Error::Runner(_)
+        | daemon::Error::Shipping(_) => failure::SOFTWARE,
     };
     Failure::new(code, error)
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use problem::{Problem, Problems};
 
+use crate::flowlog::{self, Setup};
 use crate::packet::Ports;
 use crate::session::{self, Keep, OutputConfig, Snapshot, Unknown};
 use crate::sink::capture;
@@ -59,6 +60,8 @@ pub struct Config {
     pub log: logging::Config,
     /// Mirror sessions.
     pub session: Vec<session::Config>,
+    /// Flow logs.
+    pub flow_log: Vec<flowlog::Config>,
 }
 
 /// Threads of the packet path; 0 chooses by the cores that the process may use.
@@ -100,6 +103,7 @@ impl Default for Config {
             sandbox: sandbox::Config::default(),
             log: logging::Config::default(),
             session: Vec::new(),
+            flow_log: Vec::new(),
         }
     }
 }
@@ -148,6 +152,8 @@ impl Config {
             // what was wrong has been left out: a session may claim more than was meant
             let sure = |e: &&session::Error| !broken || !matches!(e.key, "vni" | "source");
             list.extend(errors.iter().filter(sure).map(|e| read.table.of_session(e)));
+            let errors = config.flow_logs(base(file)).err().unwrap_or_default();
+            list.extend(errors.iter().map(|e| read.table.of_flow_log(e)));
         }
         list.sort_by_key(|p| p.span.as_ref().map(|s| s.start));
         match read.config {
@@ -162,6 +168,28 @@ impl Config {
     /// Every problem of the sessions.
     pub fn snapshot(&self, base: &Path, keep: &mut Keep) -> Result<Snapshot, Vec<session::Error>> {
         Snapshot::build(&self.session, self.unknown, self.settings(), base, keep)
+    }
+
+    /// Compiles the flow logs.
+    ///
+    /// # Errors
+    /// Every problem of them.
+    pub fn flow_logs(&self, base: &Path) -> Result<Setup, Vec<flowlog::Problem>> {
+        Setup::build(&self.flow_log, base)
+    }
+
+    /// Adds a flow log of the usual kind below a folder, under a name that no other has.
+    pub fn add_flow_log(&mut self, directory: PathBuf) {
+        let taken = |name: &str| self.flow_log.iter().any(|log| log.name == name);
+        let first = flowlog::Config::default().name;
+        let numbered = (2..).map(|n| format!("{first}-{n}"));
+        let mut names = std::iter::once(first.clone()).chain(numbered);
+        let name = names.find(|name| !taken(name)).unwrap_or(first);
+        self.flow_log.push(flowlog::Config {
+            name,
+            directory,
+            ..flowlog::Config::default()
+        });
     }
 
     /// How files are made where a session says nothing else.

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::config::problem::explain;
 use crate::config::{Config, Problem};
-use crate::session;
+use crate::{flowlog, session};
 
 /// The most problems that are told of one file.
 const MOST: usize = 50;
@@ -93,19 +93,29 @@ impl Table<'_> {
 
     /// The place of a session's problem.
     pub(super) fn of_session(&self, error: &session::Error) -> Problem {
-        let sessions = self
-            .0
-            .get_ref()
-            .iter()
-            .find(|(k, _)| k.get_ref() == "session");
-        let array = sessions.and_then(|(_, v)| v.get_ref().as_array());
-        let entry = array.and_then(|a| a.get(error.index));
-        let table = entry.and_then(|v| v.get_ref().as_table());
-        let span = table.and_then(|t| find_in(t, &[error.key]).or_else(|| find_in(t, &["name"])));
         Problem {
-            span,
+            span: self.of_element("session", error.index, &[error.key]),
             message: error.to_string(),
         }
+    }
+
+    /// The place of a flow log's problem.
+    pub(super) fn of_flow_log(&self, error: &flowlog::Problem) -> Problem {
+        Problem {
+            span: self.of_element("flow_log", error.index, &error.key),
+            message: error.to_string(),
+        }
+    }
+
+    /// Where a path of one of the tables of a list stands, or else the table's name.
+    fn of_element(&self, list: &str, index: usize, path: &[&str]) -> Option<Range<usize>> {
+        let mut keys = self.0.get_ref().iter();
+        let (_, tables) = keys.find(|(k, _)| k.get_ref() == list)?;
+        let entry = tables.get_ref().as_array()?.get(index)?;
+        let table = entry.get_ref().as_table()?;
+        let found = find_in(table, path).or_else(|| find_in(table, &["name"]));
+        // a table without either is all that there is to show
+        found.or_else(|| Some(entry.span()))
     }
 }
 

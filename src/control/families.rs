@@ -7,7 +7,9 @@
 use crate::control::kernel::Family as UdpFamily;
 use crate::control::snapshot::Worker;
 use crate::control::view::{Sample, Value, View, labelled, one};
+use crate::flowlog::Summary;
 use crate::packet::{DropReason, FilterReason};
+use crate::ship::QueueStanding;
 
 /// What a number may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,6 +197,49 @@ pub(crate) const FAMILIES: &[Family] = &[
     counter("spool_deleted_files", "Files that retention deleted, by cause.", |v| by_cause(&v.snapshot.retention.deleted_files)),
     counter("spool_deleted_bytes", "Bytes that retention deleted, by cause.", |v| by_cause(&v.snapshot.retention.deleted_bytes)),
 
+    // flowlog
+    counter("flow_log_packets", "Packets of its interfaces that the flow log was shown.", |v| per_flow_log(v, |l| l.packets)),
+    counter("flow_log_left_out_packets", "Of these, those that its filter or resolver_dns left out.", |v| per_flow_log(v, |l| l.left_out)),
+    counter("flow_log_not_ip_packets", "Of these, those without IP.", |v| per_flow_log(v, |l| l.not_ip)),
+    counter("flow_log_recorded_packets", "Packets in the flow log's records.", |v| per_flow_log(v, |l| l.recorded)),
+    counter("flow_log_lost_packets", "Packets whose records were lost on their way to the thread that writes.", |v| per_flow_log(v, |l| l.packets_lost)),
+    gauge("flow_log_open_flows", "Flows that are being counted.", |v| per_flow_log(v, |l| l.open)),
+    counter("flow_log_records", "Records given to the thread that writes.", |v| per_flow_log(v, |l| l.records)),
+    counter("flow_log_lost_records", "Records lost: no room on the way, a thread, or a file that could not be written.", |v| {
+        per_flow_log(v, |l| l.records_lost)
+    }),
+    counter("flow_log_early_records", "Records closed before their interval was over, for want of room in the table.", |v| {
+        per_flow_log(v, |l| l.early + l.early_of_interface)
+    }),
+    counter("flow_log_files", "Files of records published.", |v| per_flow_log(v, |l| l.files)),
+    counter("flow_log_skipdata", "Intervals of interfaces told as SKIPDATA.", |v| per_flow_log(v, |l| l.skipdata)),
+    counter("flow_log_nodata", "Intervals of interfaces told as NODATA.", |v| per_flow_log(v, |l| l.nodata)),
+    gauge("flow_log_in_trouble", "1 while records can't be written, else 0.", |v| {
+        per_flow_log(v, |l| u64::from(l.trouble.is_some()))
+    }),
+
+    // ship
+    gauge("ship_pending_files", "Files that wait to be shipped, by queue.", |v| per_queue(v, |q| q.pending_files.into())),
+    gauge("ship_pending_bytes", "Their bytes.", |v| per_queue(v, |q| q.pending_bytes.into())),
+    gauge("ship_oldest_pending_seconds", "How long ago the oldest of them was written.", |v| {
+        per_queue(v, |q| q.oldest_pending_seconds.into())
+    }),
+    counter("ship_shipped_files", "Files that have arrived.", |v| per_queue(v, |q| q.status.shipped_files.into())),
+    counter("ship_shipped_bytes", "Their bytes.", |v| per_queue(v, |q| q.status.shipped_bytes.into())),
+    counter("ship_retried_requests", "Requests that failed and were made again.", |v| per_queue(v, |q| q.status.retries.into())),
+    counter("ship_given_up_files", "Files given up because too much waited, or the disk needed the room.", |v| {
+        per_queue(v, |q| q.given_up_files.into())
+    }),
+    counter("ship_given_up_bytes", "Their bytes.", |v| per_queue(v, |q| q.given_up_bytes.into())),
+    counter("ship_refused_files", "Files that the destination can never take, moved aside.", |v| {
+        per_queue(v, |q| q.status.refused_files.into())
+    }),
+    counter("ship_sent_events", "Events that CloudWatch Logs has taken.", |v| per_queue(v, |q| q.status.events.into())),
+    counter("ship_refused_events", "Events that CloudWatch Logs has refused, by reason.", refused_events),
+    gauge("ship_in_trouble", "1 while nothing arrives because something stands in the way, else 0.", |v| {
+        per_queue(v, |q| u64::from(q.deliver_logs_error_message.is_some()).into())
+    }),
+
     // config
     gauge("config_generation", "1 at the start, one more for every reload that was taken.", |v| one(v.snapshot.config.generation)),
     gauge("config_loaded_timestamp_seconds", "When the configuration in force was loaded.", |v| one(v.snapshot.config.loaded_at_seconds)),
@@ -238,6 +283,39 @@ fn per_thread<'a, T>(
     numbers
         .map(|(id, value)| labelled([(label, id.to_string().into())], value))
         .collect()
+}
+
+/// One sample for each queue.
+fn per_queue<'a>(view: &'a View<'a>, number: fn(&QueueStanding) -> Value) -> Vec<Sample<'a>> {
+    let queues = view.snapshot.ship.queues.iter();
+    queues
+        .map(|(name, queue)| labelled([("queue", name.as_str().into())], number(queue)))
+        .collect()
+}
+
+fn refused_events<'a>(view: &'a View<'a>) -> Vec<Sample<'a>> {
+    let queues = view.snapshot.ship.queues.iter();
+    let of_queue = |(name, queue): (&'a String, &'a QueueStanding)| {
+        let reasons = queue.status.refused_events.iter();
+        let sample = move |(reason, n): (&'a String, &'a u64)| {
+            let labels = [
+                ("queue", name.as_str().into()),
+                ("reason", reason.as_str().into()),
+            ];
+            labelled(labels, *n)
+        };
+        reasons.map(sample)
+    };
+    queues.flat_map(of_queue).collect()
+}
+
+/// One sample for each flow log.
+fn per_flow_log<'a>(view: &'a View<'a>, number: fn(&Summary) -> u64) -> Vec<Sample<'a>> {
+    let logs = view.snapshot.flow_logs.iter();
+    let sample = |(name, log): (&'a String, &Summary)| {
+        labelled([("flow_log", name.as_str().into())], number(log))
+    };
+    logs.map(sample).collect()
 }
 
 /// One sample for each cause, deleted or not.

@@ -9,7 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
+use crate::flowlog::Summary;
 use crate::packet::Tally;
+use crate::ship::Standing;
 
 /// The numbers of one moment.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -42,6 +44,10 @@ pub struct Snapshot {
     pub files: Files,
     /// What retention does.
     pub retention: Retention,
+    /// What is shipped.
+    pub ship: Standing,
+    /// Each flow log by name.
+    pub flow_logs: BTreeMap<String, Summary>,
     /// Senders whose datagrams were refused, because `allowed_sources` does not name them.
     pub refused_sources: RefusedSources,
     /// The mirror sources that lost most because the buffer was short, or there was no room before the workers; a few of them.

@@ -7,6 +7,7 @@
 mod losses;
 mod notify;
 mod sensor;
+mod shipping;
 mod snapshot;
 mod walls;
 
@@ -18,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 pub use sensor::{Overrides, Sensor};
+pub use shipping::Shipping;
 
 use crate::config::Config;
 use crate::pipeline::{self, Lasting, Report};
@@ -41,6 +43,11 @@ pub enum Error {
         "cannot start the process that starts on_close: {0}; check the limits on processes (ulimit -u), or leave on_close out"
     )]
     Runner(std::io::Error),
+    /// The process that ships files, or the thread that looks after it.
+    #[error(
+        "cannot start what ships files: {0}; check the limits on processes (ulimit -u), or leave [ship] and the destinations of flow logs out"
+    )]
+    Shipping(std::io::Error),
     /// The sandbox.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -63,6 +70,7 @@ pub fn run(
     // before anything is opened that a passed socket could be taken for, or that a hook could inherit
     let mut passed = Passed::from_env().map_err(pipeline::Error::from)?;
     let runner = runner(&config)?;
+    let shipping = Shipping::start(&config).map_err(Error::Shipping)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,12 +86,16 @@ pub fn run(
     let keeps = notify.keeps();
     let lasting = Lasting { passed, keeps };
     let base = sensor::base(file.as_deref());
-    let mut opened = pipeline::open_over(&config, &base, lasting)?.with_runner(runner);
+    let shipments = shipping.as_ref().and_then(Shipping::shipments);
+    let mut opened = pipeline::open_over(&config, &base, lasting)?
+        .with_runner(runner)
+        .with_shipments(shipments);
     notify.keep(&opened.take_bound());
     let doors = control::Doors::open(&config.control, &config.output)?;
     let kind = opened.sources().first().map(|facts| facts.kind);
     let enforced = close(&config, file.as_deref(), kind)?;
     let sensor = Sensor::start(&config, file, overrides, opened, enforced)?;
+    let sensor = sensor.with_shipping(shipping).map_err(Error::Shipping)?;
     let sensor = Arc::new(sensor);
     let _control = doors.serve(Sensor::handles(&sensor))?;
     notify.ready("Receiving.");

@@ -11,12 +11,19 @@ use crate::config::{self, Config};
 use crate::control::{self, Configuration, Handles};
 use crate::daemon::losses::Losses;
 use crate::daemon::notify::Notify;
+use crate::daemon::shipping::Shipping;
 use crate::daemon::snapshot;
+use crate::flowlog;
 use crate::logging::Limited;
 use crate::pipeline::{self, Opened, Pipeline, Report};
 use crate::sandbox::{Enforced, Mode, Part};
+use crate::ship::Overseer;
+use crate::sink::capture::Shipments;
 use crate::source::{self, Kind};
 use crate::time::{self, Monotonic};
+
+/// What is left of the time to stop is given to shipping, up to this: the rest waits for the next start.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// What the command line changes of the configuration; applied again at every reload.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +36,8 @@ pub struct Overrides {
     pub source: Option<Kind>,
     /// Interfaces that it reads.
     pub interface: Vec<String>,
+    /// Folder of a flow log of the usual kind.
+    pub flow_logs: Option<PathBuf>,
     /// Address of the HTTP control; `Some(None)` turns it off.
     pub control: Option<Option<SocketAddr>>,
     /// Whether the sandbox is left open.
@@ -53,6 +62,9 @@ impl Overrides {
         if let Some(listen) = self.control {
             config.control.listen = listen;
         }
+        if let Some(directory) = &self.flow_logs {
+            config.add_flow_log(directory.clone());
+        }
         if self.no_sandbox {
             config.sandbox.mode = Mode::Off;
         }
@@ -70,6 +82,9 @@ pub struct Sensor {
     stuck: Limited,
     losses: Losses,
     enforced: Enforced,
+    shipments: Option<Arc<Shipments>>,
+    /// The thread of shipping.
+    overseer: Option<Overseer>,
     /// The configuration in force, and what is told of it.
     state: Mutex<(Config, Configuration)>,
 }
@@ -104,8 +119,24 @@ impl Sensor {
             stuck: Limited::new(Duration::from_secs(60)),
             losses: Losses::new(),
             enforced,
+            shipments: None,
+            overseer: None,
             state: Mutex::new((config.clone(), told)),
         })
+    }
+
+    /// Looks after what is shipped, too.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub fn with_shipping(mut self, shipping: Option<Shipping>) -> std::io::Result<Self> {
+        let Some(shipping) = shipping else {
+            return Ok(self);
+        };
+        self.shipments = shipping.shipments();
+        let config = self.state().0.clone();
+        self.overseer = Some(shipping.oversee(&config, &self.pipeline)?);
+        Ok(self)
     }
 
     /// Whether packets can be stored now.
@@ -161,29 +192,32 @@ impl Sensor {
         let mut new = Config::load(file).map_err(|problems| problems.to_string())?;
         self.overrides.apply(&mut new);
         let mut state = self.state();
-        let waiting = needs_restart(&state.0, &new);
+        let mut waiting = needs_restart(&state.0, &new);
+        if !flowlog::may_become(&state.0.flow_log, &new.flow_log) {
+            waiting.push("flow_log");
+        }
         // sessions and who may send: everything else keeps the values that its threads were started with
         let mut taken = state.0.clone();
         taken.session.clone_from(&new.session);
         taken.unknown = new.unknown;
         taken.capture = new.capture;
         taken.retention = new.retention;
+        if !waiting.contains(&"flow_log") {
+            taken.flow_log = new.flow_log;
+        }
         taken.source.allowed_sources = new.source.allowed_sources;
         let generation = self
             .pipeline
             .reload(&taken, &base(Some(file)))
-            .map_err(|errors| {
-                errors
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("\n")
-            })?;
+            .map_err(|errors| errors.join("\n"))?;
         let now = time::now();
         state.1.generation = generation;
         state.1.loaded_at = now.to_string();
         state.1.loaded_at_seconds = now.nanos() as f64 / 1e9;
         state.1.last_reload_error = None;
+        if let Some(shipments) = &self.shipments {
+            shipments.set_sessions(taken.shipped_sessions());
+        }
         let sessions = taken.session.len();
         state.0 = taken;
         let told = format!(
@@ -196,10 +230,15 @@ impl Sensor {
         })
     }
 
-    /// Stops in data order and closes every file.
+    /// Stops in data order and closes every file; then gives the last of them a moment to be shipped.
     pub fn stop(&self, limit: Duration) -> Report {
         self.stopping.store(true, Ordering::Relaxed);
-        self.pipeline.finish(limit)
+        let end = time::monotonic().plus(limit);
+        let report = self.pipeline.finish(limit);
+        if let Some(overseer) = &self.overseer {
+            overseer.finish(end.since(time::monotonic()).min(DRAIN));
+        }
+        report
     }
 
     /// What control asks of a sensor.
@@ -218,6 +257,11 @@ impl Sensor {
             uptime_seconds: time::monotonic().since(self.started).as_secs_f64(),
             config: told,
             sandbox: self.sandbox(),
+            ship: self
+                .overseer
+                .as_ref()
+                .map(Overseer::standing)
+                .unwrap_or_default(),
             ..snapshot::of(&self.pipeline)
         }
     }
@@ -251,6 +295,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("manifest", old.manifest != new.manifest),
         ("control", old.control != new.control),
         ("sandbox", old.sandbox != new.sandbox),
+        ("ship", old.ship != new.ship),
         ("log", old.log != new.log),
         (
             "shutdown_timeout",

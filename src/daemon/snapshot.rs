@@ -36,6 +36,7 @@ pub(super) fn of(pipeline: &Pipeline) -> Snapshot {
         in_flight: report.total.in_flight(),
         kernel_dropped: report.kernel_dropped,
         ledger: report.total,
+        flow_logs: report.flow_logs,
         sessions: sessions(pipeline),
         rules: rules(pipeline),
         receivers: receivers(pipeline, now),

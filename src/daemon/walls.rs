@@ -45,6 +45,13 @@ pub(super) fn needs(config: &Config, file: Option<&Path>, source: Option<Kind>) 
     let filters = filters.filter_map(|f| f.file.as_ref());
     read.extend(filters.flat_map(|f| around(&base.join(f))));
     let mut write = vec![config.output.clone()];
+    for log in &config.flow_log {
+        let filter = log.filter.as_ref().and_then(|f| f.file.as_ref());
+        let files = [log.interfaces.as_ref(), log.ip_ranges.as_ref(), filter];
+        let files = files.into_iter().flatten();
+        read.extend(files.flat_map(|f| around(&base.join(f))));
+        write.push(log.directory.clone());
+    }
     let own = folders("STATE_DIRECTORY");
     write.extend(own.into_iter().filter(|own| is_in(&config.output, own)));
     let socket = config.control.socket_path(&config.output);

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use crate::filter::Direction;
-use crate::headers::{FlowKey, Headers};
+use crate::headers::{FlowKey, Outline};
 use crate::record::tcp_flags;
 use crate::time::Timestamp;
 
@@ -56,26 +56,27 @@ pub(super) struct Piece {
 
 impl Seen {
     /// Of a frame that was walked over. `None` where there is no IP: such frames belong to no flow.
+    #[inline]
     pub fn of(
         eni: u32,
         direction: Direction,
-        headers: &Headers,
+        outline: impl Into<Outline>,
         frame: &[u8],
         time: Timestamp,
     ) -> Option<Self> {
-        let flow = headers.key;
-        if flow.version == 0 || headers.arp.is_some() {
+        let outline = outline.into();
+        if !outline.is_ip() {
             return None;
         }
-        let fragment = headers.fragment.filter(|_| headers.is_fragment());
+        let fragment = outline.fragment.filter(|_| outline.is_fragment());
         Some(Self {
             key: Key {
-                flow,
+                flow: outline.gist.key,
                 eni,
                 direction,
             },
-            bytes: total_length(headers, frame),
-            flags: headers.tcp_flags.map_or(0, |bits| tcp_flags(bits as u8)),
+            bytes: total_length(&outline, frame),
+            flags: tcp_flags(outline.tcp_flags as u8),
             time,
             piece: fragment.map(|f| Piece {
                 id: f.id,
@@ -90,13 +91,14 @@ const NOTHING: u8 = 59;
 
 /// The length that the IP header states. One of zero is a packet caught before segmentation, or a jumbogram: then what
 /// the frame holds counts.
-fn total_length(headers: &Headers, frame: &[u8]) -> u32 {
-    let at = usize::from(headers.network.unwrap_or_default());
+#[inline]
+fn total_length(outline: &Outline, frame: &[u8]) -> u32 {
+    let at = usize::from(outline.network);
     let word = |at: usize| {
         let bytes: Option<&[u8; 2]> = frame.get(at..).and_then(<[u8]>::first_chunk);
         bytes.map_or(0, |b| u32::from(u16::from_be_bytes(*b)))
     };
-    let stated = if headers.key.version == 4 {
+    let stated = if outline.gist.key.version == 4 {
         word(at + 2)
     } else {
         match word(at + 4) {
@@ -105,7 +107,7 @@ fn total_length(headers: &Headers, frame: &[u8]) -> u32 {
             payload => payload + 40,
         }
     };
-    let present = headers.wire_len.saturating_sub(at as u32);
+    let present = outline.gist.wire_len.saturating_sub(at as u32);
     if stated == 0 { present } else { stated }
 }
 

@@ -122,13 +122,26 @@ impl Table {
 
     /// Sets the clock, which never goes back, and closes the flows whose interval is over.
     pub fn expire(&mut self, now: Timestamp, out: &mut impl FnMut(&Closed)) {
+        self.tick(now);
+        while self.close_due(out) {}
+    }
+
+    /// Sets the clock, which never goes back.
+    #[inline]
+    pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        while let Some(oldest) = self.slab.get(self.all.oldest) {
-            if self.now.nanos() - oldest.opened.nanos() < self.interval {
-                return;
-            }
+    }
+
+    /// Closes one flow whose interval is over, if there is one. Who has no room for all of them takes some now and the others
+    /// later: a record never spans more than the interval, however late it is closed.
+    #[inline]
+    pub fn close_due(&mut self, out: &mut impl FnMut(&Closed)) -> bool {
+        let opened = self.slab.get(self.all.oldest).map(|oldest| oldest.opened);
+        let due = opened.is_some_and(|at| self.now.nanos() - at.nanos() >= self.interval);
+        if due {
             self.close_one(self.all.oldest, Why::Interval, out);
         }
+        due
     }
 
     /// Closes everything: nothing more will come.

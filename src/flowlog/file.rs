@@ -1,43 +1,49 @@
-//! One file of records: born hidden, packed with gzip as it grows, synced, and only then given its name.
+//! One file of records: lines of text, packed with gzip as they come, then made whole, and only then given its name.
+//!
+//! While it grows it is `NAME.growing`, always text: what a crash leaves can be read up to its last second. Whole and synced it is
+//! `NAME.whole`, in the form that it will have. Where only that is there it is whole; beside a `.growing` it is worth nothing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+
+use crate::flowlog::FileFormat;
+
+/// What the name of a file ends with while it grows.
+pub(super) const GROWING: &str = ".growing";
+/// What it ends with when it is whole.
+pub(super) const WHOLE: &str = ".whole";
 
 /// A file that is being written.
 #[derive(Debug)]
 pub(super) struct Growing {
     packer: GzEncoder<Counted>,
-    partial: PathBuf,
     folder: PathBuf,
+    /// The name that it will have.
+    pub(super) name: String,
     /// Bytes of text.
     pub(super) text: u64,
     pub(super) records: u64,
+    /// Whether something may be lost by a crash.
+    dirty: bool,
 }
 
 impl Growing {
-    /// Begins a file with its header line. The folder is made. A hidden file of that name that a crash has left is gone.
-    pub(super) fn begin(folder: &Path, name: &str, header: &str) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        let partial = folder.join(format!(".{name}.partial"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&partial)?;
-        let counted = Counted {
-            inner: BufWriter::with_capacity(64 * 1024, file),
-            bytes: 0,
-        };
+    /// Begins a file with its header line, in a hidden folder that is there.
+    pub(super) fn begin(folder: &Path, name: String, header: &str) -> io::Result<Self> {
+        let path = folder.join(format!("{name}{GROWING}"));
+        let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         let mut this = Self {
-            packer: GzEncoder::new(counted, Compression::default()),
-            partial,
+            packer: packer(file),
             folder: folder.to_owned(),
+            name,
             text: 0,
             records: 0,
+            dirty: true,
         };
         this.line(header)?;
         Ok(this)
@@ -51,10 +57,20 @@ impl Growing {
     }
 
     fn line(&mut self, line: &str) -> io::Result<()> {
+        self.dirty = true;
         self.packer.write_all(line.as_bytes())?;
         self.packer.write_all(b"\n")?;
         self.text += line.len() as u64 + 1;
         Ok(())
+    }
+
+    /// Hands all that was written to the system: if this process is killed it can be read again.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        if !self.dirty {
+            return Ok(());
+        }
+        self.dirty = false;
+        self.packer.flush()
     }
 
     /// Bytes that the file has, give or take what the packer holds back.
@@ -62,42 +78,86 @@ impl Growing {
         self.packer.get_ref().bytes
     }
 
-    /// Ends the file: all of it is with the disk.
-    pub(super) fn seal(self) -> io::Result<Sealed> {
-        let counted = self.packer.finish()?;
-        let inner = counted.inner.into_inner();
-        inner.map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(Sealed {
-            folder: self.folder,
-            partial: self.partial,
+    /// Ends the file: all of it is with the disk, in the form that it will have.
+    pub(super) fn seal(self, format: FileFormat) -> io::Result<Whole> {
+        let inner = self.packer.finish()?.inner.into_inner();
+        let file = inner.map_err(io::IntoInnerError::into_error)?;
+        let growing = self.folder.join(format!("{}{GROWING}", self.name));
+        let path = self.folder.join(format!("{}{WHOLE}", self.name));
+        match format {
+            FileFormat::Text => {
+                file.sync_all()?;
+                fs::rename(&growing, &path)?;
+            }
+            FileFormat::Parquet => {
+                convert(MultiGzDecoder::new(File::open(&growing)?), &path)?;
+                fs::remove_file(&growing)?;
+            }
+        }
+        Ok(Whole {
+            path,
+            name: self.name,
         })
     }
 
     /// Its hidden name.
-    pub(super) fn partial(&self) -> &Path {
-        &self.partial
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.join(format!("{}{GROWING}", self.name))
     }
+}
+
+fn packer(file: File) -> GzEncoder<Counted> {
+    let counted = Counted {
+        inner: BufWriter::with_capacity(64 * 1024, file),
+        bytes: 0,
+    };
+    GzEncoder::new(counted, Compression::default())
+}
+
+/// Makes Parquet of lines, and syncs it.
+#[cfg(feature = "parquet")]
+pub(super) fn convert(lines: impl Read, whole: &Path) -> io::Result<()> {
+    let out = BufWriter::with_capacity(64 * 1024, File::create(whole)?);
+    let out = crate::record::parquet::from_lines(BufReader::new(lines), out)?;
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()
+}
+
+/// Without the feature the configuration has been refused.
+#[cfg(not(feature = "parquet"))]
+pub(super) fn convert(_: impl Read, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Packs lines, and syncs them.
+pub(super) fn pack(mut lines: impl Read, whole: &Path) -> io::Result<()> {
+    let mut packer = packer(File::create(whole)?);
+    io::copy(&mut lines, &mut packer)?;
+    let inner = packer.finish()?.inner.into_inner();
+    inner.map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 /// A whole file that still has its hidden name.
 #[derive(Debug)]
-pub(super) struct Sealed {
-    folder: PathBuf,
-    partial: PathBuf,
+pub(super) struct Whole {
+    pub(super) path: PathBuf,
+    /// The name that it will have.
+    pub(super) name: String,
 }
 
-impl Sealed {
-    /// Gives the file its name. A link refuses to overwrite; where the file system has none, a look has to do.
-    pub(super) fn publish(&self, name: &str) -> io::Result<PathBuf> {
-        let path = self.folder.join(name);
-        match fs::hard_link(&self.partial, &path) {
-            Ok(()) => fs::remove_file(&self.partial)?,
+impl Whole {
+    /// Gives the file its name in a folder, which is made. A link refuses to overwrite; where the file system has none, a look has
+    /// to do.
+    pub(super) fn publish(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(path);
+        fs::create_dir_all(folder)?;
+        match fs::hard_link(&self.path, path) {
+            Ok(()) => fs::remove_file(&self.path)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
             Err(_) if path.exists() => return Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(&self.partial, &path)?,
+            Err(_) => fs::rename(&self.path, path)?,
         }
-        File::open(&self.folder)?.sync_all()?;
-        Ok(path)
+        File::open(folder)?.sync_all()
     }
 }
 

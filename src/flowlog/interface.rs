@@ -1,22 +1,57 @@
 //! What is known of an interface apart from its packets, and the values of a record.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Deserialize;
 
 use crate::filter::Direction;
-use crate::flow::{Addresses, Closed};
+use crate::flow::{Addresses, Closed, Why};
 use crate::headers::proto;
-use crate::record::{Field, Value};
+use crate::packet::Vni;
+use crate::record::{Extra, Field, Value};
+
+/// What was seen so far: of what is not always the same nothing is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Seen<T> {
+    #[default]
+    Nothing,
+    One(T),
+    Several,
+}
+
+impl<T: PartialEq> Seen<T> {
+    fn see(&mut self, value: T) {
+        match self {
+            Self::Nothing => *self = Self::One(value),
+            Self::One(known) if *known == value => {}
+            Self::One(_) => *self = Self::Several,
+            Self::Several => {}
+        }
+    }
+
+    fn one(&self) -> Option<&T> {
+        match self {
+            Self::One(value) => Some(value),
+            _ => None,
+        }
+    }
+}
 
 /// An interface.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Interface {
     /// Its primary IPv4 address.
     pub primary: Option<Ipv4Addr>,
+    /// Its further addresses: secondary IPv4 ones, and IPv6.
+    pub addresses: Vec<IpAddr>,
+    /// Its MAC address, which tells what comes from what goes.
+    pub mac: Option<[u8; 6]>,
     /// The address ranges of its VPC: what goes to one of them stays in the VPC.
     pub vpc_ranges: Vec<IpNet>,
+    /// Whose packets and which VNI they are, as far as they came.
+    session: Seen<Arc<str>>,
+    vni: Seen<Vni>,
     /// Values of fields that no packet tells.
     facts: Vec<(Field, Box<str>)>,
 }
@@ -38,6 +73,12 @@ impl Interface {
         }
     }
 
+    /// Packets of it came with this VNI, and this session claims them. To be told once of each pair.
+    pub fn met(&mut self, session: &Arc<str>, vni: Vni) {
+        self.session.see(session.clone());
+        self.vni.see(vni);
+    }
+
     /// What is known of a field.
     pub fn fact(&self, field: Field) -> Value<'_> {
         let found = self.facts.iter().find(|(known, _)| *known == field);
@@ -48,7 +89,7 @@ impl Interface {
     /// ports or names, and every packet that was mirrored had been accepted.
     pub fn value(&self, closed: &Closed, addresses: Option<Addresses>, field: Field) -> Value<'_> {
         let flow = &closed.key.flow;
-        let address = |pick: fn(&Addresses) -> std::net::IpAddr| {
+        let address = |pick: fn(&Addresses) -> IpAddr| {
             addresses
                 .as_ref()
                 .map_or(Value::Null, |a| Value::Address(pick(a)))
@@ -79,6 +120,30 @@ impl Interface {
         }
     }
 
+    /// The value of a column of our own; those of a flow only where there is one. The Community ID is made by
+    /// [`community_id`](crate::flowlog::community_id).
+    pub fn extra(&self, closed: Option<&Closed>, extra: Extra) -> Value<'_> {
+        let of = |value: fn(&Closed) -> Value<'static>| closed.map_or(Value::Null, value);
+        match extra {
+            Extra::Session => self
+                .session
+                .one()
+                .map_or(Value::Null, |name| Value::text(name)),
+            Extra::Vni => {
+                let vni = self.vni.one();
+                vni.map_or(Value::Null, |vni| Value::Number(vni.value().into()))
+            }
+            Extra::EndReason => of(|closed| Value::Text(reason(closed.why))),
+            Extra::StartNs => of(|closed| Value::Number(closed.first.nanos())),
+            Extra::EndNs => of(|closed| Value::Number(closed.last.nanos())),
+            Extra::MeanBytes => of(|closed| {
+                let mean = closed.bytes.checked_div(closed.packets);
+                mean.map_or(Value::Null, Value::Number)
+            }),
+            Extra::CommunityId => Value::Null,
+        }
+    }
+
     /// 1 for what leaves the interface and stays in the VPC. All else depends on routes, which no packet tells.
     fn path(&self, closed: &Closed, addresses: Option<Addresses>) -> Value<'static> {
         let inside = |a: &Addresses| self.vpc_ranges.iter().any(|r| r.contains(&a.pkt_dst));
@@ -90,75 +155,10 @@ impl Interface {
     }
 }
 
-/// The answer of `aws ec2 describe-network-interfaces`; what is not asked for is skipped.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Answer {
-    network_interfaces: Vec<Described>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-#[derive(Default)]
-struct Described {
-    network_interface_id: String,
-    owner_id: String,
-    vpc_id: String,
-    subnet_id: String,
-    availability_zone_id: String,
-    availability_zone: String,
-    interface_type: String,
-    private_ip_address: Option<Ipv4Addr>,
-    attachment: Attachment,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Attachment {
-    instance_id: String,
-}
-
-/// The interfaces in the JSON that `aws ec2 describe-network-interfaces` prints.
-///
-/// # Errors
-/// What is wrong with the JSON, with line and column.
-pub fn from_json(text: &str) -> Result<Vec<Interface>, serde_json::Error> {
-    let answer: Answer = serde_json::from_str(text)?;
-    Ok(answer.network_interfaces.iter().map(interface).collect())
-}
-
-fn interface(described: &Described) -> Interface {
-    let mut interface = Interface {
-        primary: described.private_ip_address,
-        ..Interface::default()
-    };
-    // the plain kind is not told in records
-    let kind = match described.interface_type.as_str() {
-        "interface" => "",
-        other => other,
-    };
-    for (field, value) in [
-        (Field::InterfaceId, described.network_interface_id.as_str()),
-        (Field::AccountId, &described.owner_id),
-        (Field::VpcId, &described.vpc_id),
-        (Field::SubnetId, &described.subnet_id),
-        (Field::InstanceId, &described.attachment.instance_id),
-        (Field::AzId, &described.availability_zone_id),
-        (Field::Region, region(&described.availability_zone)),
-        (Field::InterfaceType, kind),
-    ] {
-        interface.know(field, value);
-    }
-    interface
-}
-
-/// The region of an availability zone: `eu-central-1a` without its letter. Of a local zone nothing is guessed.
-fn region(zone: &str) -> &str {
-    let name = zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
-    let plain = zone.len() == name.len() + 1 && name.matches('-').count() <= 3;
-    if plain && name.ends_with(|c: char| c.is_ascii_digit()) {
-        name
-    } else {
-        ""
+const fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Interval => "interval",
+        Why::Full => "full",
+        Why::End => "end",
     }
 }

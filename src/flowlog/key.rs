@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::flowlog::Config;
+use crate::flowlog::{Config, FileFormat};
 use crate::time::Timestamp;
 
 /// Seconds of a bucket: a file holds the records whose end lies in one.
@@ -21,6 +21,8 @@ pub struct Layout {
     pub hive: bool,
     /// A folder for each hour.
     pub hourly: bool,
+    /// What the files are.
+    pub file_format: FileFormat,
 }
 
 impl Layout {
@@ -32,11 +34,16 @@ impl Layout {
             id: id(config),
             hive: config.hive,
             hourly: config.hourly,
+            file_format: config.file_format,
         }
     }
 
     /// The folder of a bucket.
     pub fn folder(&self, bucket: u64) -> String {
+        self.folder_of(&Parts::of(bucket))
+    }
+
+    fn folder_of(&self, parts: &Parts) -> String {
         let (account, region) = (&self.account, &self.region);
         let Parts {
             year,
@@ -44,7 +51,7 @@ impl Layout {
             day,
             hour,
             ..
-        } = Parts::of(bucket);
+        } = parts;
         let days = if self.hive {
             let place =
                 format!("aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}");
@@ -68,14 +75,62 @@ impl Layout {
             hour,
             minute,
         } = Parts::of(bucket);
+        let time = format!("{year}{month}{day}T{hour}{minute}Z");
+        let ending = ending(self.file_format);
+        format!("{}{time}_{hash}{ending}", self.stem())
+    }
+
+    /// What the names of all its files begin with.
+    fn stem(&self) -> String {
         let Self {
             account,
             region,
             id,
             ..
         } = self;
-        let time = format!("{year}{month}{day}T{hour}{minute}Z");
-        format!("{account}_vpcflowlogs_{region}_{id}_{time}_{hash}.log.gz")
+        format!("{account}_vpcflowlogs_{region}_{id}_")
+    }
+
+    /// The key of a file of this flow log, by its name; `None` for any other name.
+    pub fn key(&self, name: &str) -> Option<String> {
+        let (time, rest) = name.strip_prefix(&self.stem())?.split_once('_')?;
+        let formats = [FileFormat::Text, FileFormat::Parquet];
+        let hash = formats
+            .iter()
+            .find_map(|format| rest.strip_suffix(ending(*format)))?;
+        let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let is_hash = hash.len() == HASH && hash.bytes().all(hex);
+        let parts = Parts::read(time).filter(|_| is_hash)?;
+        Some(format!("{}/{name}", self.folder_of(&parts)))
+    }
+
+    /// The name with another hash.
+    pub(super) fn renamed(&self, name: &str, hash: &str) -> String {
+        let formats = [FileFormat::Text, FileFormat::Parquet];
+        let ending = formats
+            .map(ending)
+            .into_iter()
+            .find(|ending| name.ends_with(ending));
+        let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
+        format!("{stem}_{hash}{}", ending.unwrap_or_default())
+    }
+}
+
+/// The name of a run's folder: a digest over what tells it from others.
+pub(super) fn run_name(run: &str) -> String {
+    let mut hex = hex(&[run]);
+    hex.truncate(16);
+    hex
+}
+
+/// Hex digits that tell the files of a bucket apart.
+const HASH: usize = 8;
+
+/// What the name of a file ends with.
+pub(super) const fn ending(format: FileFormat) -> &'static str {
+    match format {
+        FileFormat::Text => ".log.gz",
+        FileFormat::Parquet => ".log.parquet",
     }
 }
 
@@ -84,10 +139,10 @@ pub(super) const fn bucket(secs: u64) -> u64 {
     secs - secs % BUCKET
 }
 
-/// What tells the files of a bucket apart: eight hex digits of a digest over the run, the bucket and a number.
+/// What tells the files of a bucket apart: [`HASH`] hex digits of a digest over the run, the bucket and a number.
 pub(super) fn hash(run: &str, bucket: u64, number: u64) -> String {
     let mut hex = hex(&[run, &bucket.to_string(), &number.to_string()]);
-    hex.truncate(8);
+    hex.truncate(HASH);
     hex
 }
 
@@ -139,5 +194,23 @@ impl Parts {
             hour: part(9, 11),
             minute: part(11, 13),
         }
+    }
+
+    /// From the form that they have in a file's name: `20261124T2300Z`.
+    fn read(time: &str) -> Option<Self> {
+        let (day, minute) = time.strip_suffix('Z')?.split_once('T')?;
+        let digits =
+            |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(day, 8) || !digits(minute, 4) {
+            return None;
+        }
+        let part = |text: &str, from: usize, to: usize| text.get(from..to).map(str::to_owned);
+        Some(Self {
+            year: part(day, 0, 4)?,
+            month: part(day, 4, 6)?,
+            day: part(day, 6, 8)?,
+            hour: part(minute, 0, 2)?,
+            minute: part(minute, 2, 4)?,
+        })
     }
 }

@@ -1,26 +1,42 @@
 //! A flow log: records into the file of their five minutes, files out when these are over.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::Closed;
 use crate::flowlog::file::Growing;
-use crate::flowlog::key::{BUCKET, bucket, hash};
-use crate::flowlog::{Config, Interface, Layout};
-use crate::record::{Field, Format, Status, Value};
+use crate::flowlog::key::{BUCKET, bucket, hash, run_name};
+use crate::flowlog::publish::{Published, Publisher};
+use crate::flowlog::recover::{self, Recovered};
+use crate::flowlog::resolver::is_resolver;
+use crate::flowlog::retain::retain;
+use crate::flowlog::work::Work;
+use crate::flowlog::{Config, FileFormat, Interface, Keep, Layout, Services, community_id};
+use crate::record::{Extra, Field, Format, Scope, Status, Value};
+use crate::ship::Pending;
 use crate::time::Timestamp;
 
 /// Below the 75 MB that a file may have, with room for what the packer holds back.
 const MOST_PACKED: u64 = 74_000_000;
 /// Whether the limit means packed bytes is not documented; this keeps the text within reason too.
 const MOST_TEXT: u64 = 500_000_000;
+/// A Parquet file is made at once when its lines are complete. It is about as large as these are packed, and this bounds both: its size,
+/// and the time for which nothing else is written.
+const MOST_PACKED_FOR_PARQUET: u64 = 24_000_000;
+/// The same for lines that pack well.
+const MOST_TEXT_FOR_PARQUET: u64 = 160_000_000;
 /// Files that are open at once. Late records need a few; a clock that jumps must not open thousands.
 const MOST_OPEN: usize = 8;
 /// How long after its end a file is kept open for flows that are still being counted.
 const GRACE: Duration = Duration::from_secs(5);
+/// How much a kill may cost.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How often it is looked for files that are to be deleted.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What became of the records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,10 +45,24 @@ pub struct Counts {
     pub records: u64,
     /// Of these, in files with their final name.
     pub published: u64,
-    /// Of these, lost with a file that could not be written.
+    /// Of these, with a file that could not be written or published. What can be read of it is recovered at the next start.
     pub lost: u64,
     /// Files with their final name.
     pub files: u64,
+    /// Records that were not given a line: traffic with the Amazon resolver, where it does not count.
+    pub resolver_records: u64,
+    /// The packets of these.
+    pub resolver_packets: u64,
+    /// Files of earlier runs that were recovered.
+    pub recovered_files: u64,
+    /// Records in them.
+    pub recovered_records: u64,
+    /// Files that were deleted for being too old or too much.
+    pub deleted_files: u64,
+    /// Bytes of them.
+    pub deleted_bytes: u64,
+    /// Files that could not be offered for shipping so far; it is tried again.
+    pub not_offered: u64,
 }
 
 /// A file that could not be written: its records are lost, and counted.
@@ -56,15 +86,22 @@ pub struct Error {
 #[derive(Debug)]
 pub struct Log {
     format: Format,
-    layout: Layout,
+    extra: Vec<Extra>,
     interval: Duration,
-    folder: PathBuf,
+    resolver_dns: bool,
+    keep: Keep,
+    services: Option<Arc<Services>>,
     /// What tells this run's files from those of others.
     run: String,
     number: u64,
+    /// The hidden folder, once there is a file.
+    work: Option<Work>,
     /// By bucket.
     open: BTreeMap<u64, Growing>,
+    publisher: Publisher,
     line: String,
+    flushed: Timestamp,
+    looked: Timestamp,
     published: Vec<PathBuf>,
     counts: Counts,
 }
@@ -72,23 +109,81 @@ pub struct Log {
 impl Log {
     /// A flow log below `folder`, of a run that began at `now`. Nothing is made before there is a record.
     pub fn new(config: &Config, folder: &Path, now: Timestamp) -> Self {
+        let run = format!("{} {} {}", config.name, std::process::id(), now.nanos());
         Self {
             format: config.log_format.clone(),
-            layout: Layout::of(config),
+            extra: config.extra.clone(),
             interval: config.interval.duration(),
-            folder: folder.to_owned(),
-            run: format!("{} {} {}", config.name, std::process::id(), now.nanos()),
+            resolver_dns: config.resolver_dns,
+            keep: config.keep,
+            services: None,
+            publisher: Publisher::new(folder, Layout::of(config), &run),
+            run,
             number: 0,
+            work: None,
             open: BTreeMap::new(),
             line: String::new(),
+            flushed: now,
+            looked: Timestamp::default(),
             published: Vec::new(),
             counts: Counts::default(),
         }
     }
 
+    /// With a folder of files that wait for a destination: each is offered before it has its name.
+    pub fn with_pending(mut self, pending: Pending) -> Self {
+        self.publisher.pending = Some(pending);
+        self
+    }
+
+    /// With the services of addresses, for `pkt-src-aws-service` and `pkt-dst-aws-service`.
+    pub fn with_services(mut self, services: Option<Arc<Services>>) -> Self {
+        self.services = services;
+        self
+    }
+
+    /// Takes other services, or none, for the records to come.
+    pub fn set_services(&mut self, services: Option<Arc<Services>>) {
+        self.services = services;
+    }
+
+    /// Publishes what earlier runs of this flow log were writing when they were killed. Those that still run are not touched.
+    pub fn recover(&mut self) -> Recovered {
+        let mut told = Recovered::default();
+        let layout = &self.publisher.layout;
+        let left = match Work::left(&self.publisher.directory, &layout.id) {
+            Ok(left) => left,
+            Err(source) => {
+                let file = self.publisher.directory.clone();
+                told.errors.push(recover::error(file, source));
+                return told;
+            }
+        };
+        for work in left {
+            let layout = self.publisher.layout.clone();
+            let ready = recover::whole(&work, |name| layout.key(name).is_some(), &mut told);
+            for (whole, records) in ready {
+                match self.publisher.publish(&whole) {
+                    Ok(published) => {
+                        told.files += 1;
+                        told.records += records;
+                        self.counts.recovered_files += 1;
+                        self.counts.recovered_records += records;
+                        self.tell(published);
+                    }
+                    Err(source) => told.errors.push(recover::error(whole.path, source)),
+                }
+            }
+        }
+        told
+    }
+
     /// What became of the records so far.
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts {
+            not_offered: self.publisher.not_offered(),
+            ..self.counts
+        }
     }
 
     /// Files published since this was last asked.
@@ -101,10 +196,32 @@ impl Log {
     /// # Errors
     /// [`Error`]: a file is lost; the log goes on with another.
     pub fn record(&mut self, interface: &Interface, closed: &Closed) -> Result<(), Error> {
+        if !self.resolver_dns && is_resolver(&closed.key.flow, &interface.vpc_ranges) {
+            self.counts.resolver_records += 1;
+            self.counts.resolver_packets += closed.packets;
+            return Ok(());
+        }
         let addresses = closed.addresses(interface.primary);
         self.line.clear();
-        let value = |field| interface.value(closed, addresses, field);
-        self.format.print(&mut self.line, value);
+        let services = self.services.as_deref();
+        let service = |address| {
+            let service = services.and_then(|services| services.of(address));
+            service.map_or(Value::Null, Value::Text)
+        };
+        self.format
+            .print(&mut self.line, |field| match (field, addresses) {
+                (Field::PktSrcAwsService, Some(a)) => service(a.pkt_src),
+                (Field::PktDstAwsService, Some(a)) => service(a.pkt_dst),
+                _ => interface.value(closed, addresses, field),
+            });
+        for extra in &self.extra {
+            self.line.push(' ');
+            if *extra == Extra::CommunityId && community_id(&closed.key.flow, &mut self.line) {
+                continue;
+            }
+            // a string takes everything
+            let _ = write!(self.line, "{}", interface.extra(Some(closed), *extra));
+        }
         self.write(closed.last.secs())
     }
 
@@ -126,16 +243,36 @@ impl Log {
                 Field::End => Value::Number(end.secs()),
                 other => interface.fact(other),
             });
+        for extra in &self.extra {
+            let value = match extra.scope() {
+                Scope::Flow => Value::Null,
+                _ => interface.extra(None, *extra),
+            };
+            let _ = write!(self.line, " {value}");
+        }
         self.write(end.secs())
     }
 
-    /// Publishes the files whose time is over: no flow that is still counted can end in them.
+    /// Publishes the files whose time is over: no flow that is still counted can end in them. Hands to the system what a kill
+    /// could cost, offers again what could not be offered, and deletes what is too old or too much; each where it is time for it.
     ///
     /// # Errors
-    /// The first file that could not be published; the others are.
+    /// The first file with which something went wrong; the others are done.
     pub fn advance(&mut self, now: Timestamp) -> Result<(), Error> {
         let over = now.saturating_sub(self.interval + GRACE).secs();
-        self.publish_while(|start| start + BUCKET <= over)
+        let published = self.publish_while(|start| start + BUCKET <= over);
+        let flushed = self.flush(now);
+        let offered = self
+            .publisher
+            .offer_again()
+            .map_err(|(file, source)| Error {
+                doing: "offer for shipping",
+                file,
+                records: 0,
+                source,
+            });
+        let kept = self.retain(now);
+        published.and(flushed).and(offered).and(kept)
     }
 
     /// Publishes all files: nothing more will come.
@@ -143,13 +280,56 @@ impl Log {
     /// # Errors
     /// As for [`Log::advance`].
     pub fn finish(&mut self) -> Result<(), Error> {
-        self.publish_while(|_| true)
+        let published = self.publish_while(|_| true);
+        self.work = None;
+        published
+    }
+
+    fn flush(&mut self, now: Timestamp) -> Result<(), Error> {
+        if now.saturating_sub(FLUSH) < self.flushed {
+            return Ok(());
+        }
+        self.flushed = now;
+        let failed = |file: &mut Growing| file.flush().err();
+        let mut first = Ok(());
+        let broken: Vec<_> = self
+            .open
+            .iter_mut()
+            .filter_map(|(bucket, file)| failed(file).map(|error| (*bucket, error)))
+            .collect();
+        for (bucket, source) in broken {
+            if let Some(file) = self.open.remove(&bucket) {
+                first = first.and(Err(self.lose("write", file.path(), file.records, source)));
+            }
+        }
+        first
+    }
+
+    fn retain(&mut self, now: Timestamp) -> Result<(), Error> {
+        if !self.keep.is_set() || now.saturating_sub(LOOK) < self.looked {
+            return Ok(());
+        }
+        self.looked = now;
+        let publisher = &self.publisher;
+        match retain(&publisher.directory, &publisher.layout, &self.keep, now) {
+            Ok(deleted) => {
+                self.counts.deleted_files += deleted.files;
+                self.counts.deleted_bytes += deleted.bytes;
+                Ok(())
+            }
+            Err(source) => Err(Error {
+                doing: "delete old files of",
+                file: publisher.directory.clone(),
+                records: 0,
+                source,
+            }),
+        }
     }
 
     fn publish_while(&mut self, over: impl Fn(u64) -> bool) -> Result<(), Error> {
         let mut first = Ok(());
         while let Some(entry) = self.open.first_entry().filter(|e| over(*e.key())) {
-            let file = entry.remove_entry();
+            let file = entry.remove();
             let published = self.publish(file);
             first = first.and(published);
         }
@@ -166,15 +346,23 @@ impl Log {
             None => self.begin(bucket)?,
         };
         if let Err(source) = file.record(&self.line) {
-            return Err(self.lose("write", file.partial(), file.records + 1, source));
+            return Err(self.lose("write", file.path(), file.records + 1, source));
         }
-        let done = if file.packed() >= MOST_PACKED || file.text >= MOST_TEXT {
-            self.publish((bucket, file))
+        let done = if self.is_full(&file) {
+            self.publish(file)
         } else {
             self.open.insert(bucket, file);
             Ok(())
         };
         made_way.and(done)
+    }
+
+    fn is_full(&self, file: &Growing) -> bool {
+        let (packed, text) = match self.publisher.layout.file_format {
+            FileFormat::Text => (MOST_PACKED, MOST_TEXT),
+            FileFormat::Parquet => (MOST_PACKED_FOR_PARQUET, MOST_TEXT_FOR_PARQUET),
+        };
+        file.packed() >= packed || file.text >= text
     }
 
     /// Publishes the oldest file if another one would be too many.
@@ -185,58 +373,80 @@ impl Log {
             false => self
                 .open
                 .pop_first()
-                .map_or(Ok(()), |oldest| self.publish(oldest)),
+                .map_or(Ok(()), |(_, oldest)| self.publish(oldest)),
         }
     }
 
     /// A new file of a bucket.
     fn begin(&mut self, bucket: u64) -> Result<Growing, Error> {
-        let folder = self.folder.join(self.layout.folder(bucket));
-        let name = self.name(bucket);
-        Growing::begin(&folder, &name, &self.format.header())
-            .map_err(|source| self.lose("begin", &folder.join(&name), 1, source))
-    }
-
-    fn name(&mut self, bucket: u64) -> String {
         self.number += 1;
-        let hash = hash(&self.run, bucket, self.number);
-        self.layout.file(bucket, &hash)
+        let layout = &self.publisher.layout;
+        let name = layout.file(bucket, &hash(&self.run, bucket, self.number));
+        let begun = self.folder().and_then(|folder| {
+            let header = self.header();
+            Growing::begin(&folder, name.clone(), &header)
+        });
+        begun.map_err(|source| self.lose("begin", self.publisher.directory.join(&name), 1, source))
     }
 
-    fn publish(&mut self, (bucket, file): (u64, Growing)) -> Result<(), Error> {
-        let (records, partial) = (file.records, file.partial().to_owned());
-        let sealed = match file.seal() {
-            Ok(sealed) => sealed,
-            Err(source) => return Err(self.lose("finish", &partial, records, source)),
+    /// The hidden folder, which is made for the first file.
+    fn folder(&mut self) -> io::Result<PathBuf> {
+        let publisher = &self.publisher;
+        let work = match self.work.take() {
+            Some(work) => work,
+            None => Work::make(
+                &publisher.directory,
+                &publisher.layout.id,
+                &run_name(&self.run),
+            )?,
         };
-        loop {
-            let name = self.name(bucket);
-            match sealed.publish(&name) {
-                Ok(path) => {
-                    self.counts.published += records;
-                    self.counts.files += 1;
-                    self.published.push(path);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(self.lose("publish", &partial, records, source)),
+        let folder = work.folder().to_owned();
+        self.work = Some(work);
+        Ok(folder)
+    }
+
+    fn header(&self) -> String {
+        let mut header = self.format.header();
+        for extra in &self.extra {
+            header.push(' ');
+            header.push_str(extra.name());
+        }
+        header
+    }
+
+    fn publish(&mut self, file: Growing) -> Result<(), Error> {
+        let (records, path) = (file.records, file.path());
+        let whole = match file.seal(self.publisher.layout.file_format) {
+            Ok(whole) => whole,
+            Err(source) => return Err(self.lose("finish", path, records, source)),
+        };
+        match self.publisher.publish(&whole) {
+            Ok(published) => {
+                self.counts.published += records;
+                self.tell(published);
+                Ok(())
             }
+            Err(source) => Err(self.lose("publish", whole.path, records, source)),
         }
     }
 
-    /// Gives up a file and its records. What can't be published is not left to be taken for something.
+    fn tell(&mut self, published: Published) {
+        self.counts.files += 1;
+        self.published.push(published.path);
+    }
+
+    /// Gives up a file and its records. It stays in the hidden folder, and the next start recovers what can be read.
     fn lose(
         &mut self,
         doing: &'static str,
-        partial: &Path,
+        file: PathBuf,
         records: u64,
         source: io::Error,
     ) -> Error {
-        let _ = fs::remove_file(partial);
         self.counts.lost += records;
         Error {
             doing,
-            file: partial.to_owned(),
+            file,
             records,
             source,
         }

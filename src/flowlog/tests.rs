@@ -11,7 +11,7 @@ use super::*;
 use crate::filter::Direction;
 use crate::flow::{Closed, Key, Why};
 use crate::headers::FlowKey;
-use crate::record::{Columns, Field, Status, Value};
+use crate::record::{Columns, Field, Status};
 use crate::time::Timestamp;
 
 fn config() -> Config {
@@ -192,9 +192,9 @@ fn files_of_two_runs_are_not_mixed_up() {
 }
 
 #[test]
-fn what_cannot_be_written_is_counted_and_told() {
+fn what_cannot_be_begun_is_counted_and_told() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("AWSLogs"), "a file in the way").unwrap();
+    fs::write(folder.path().join(".growing"), "a file in the way").unwrap();
     let mut log = Log::new(&config(), folder.path(), Timestamp::from_nanos(1));
     let error = log.record(&interface(), &closed(600, 700, 1)).unwrap_err();
     assert!(
@@ -203,6 +203,28 @@ fn what_cannot_be_written_is_counted_and_told() {
     );
     let counts = log.counts();
     assert_eq!((counts.records, counts.lost, counts.published), (1, 1, 0));
+}
+
+#[test]
+fn what_cannot_be_published_is_counted_and_the_next_start_recovers_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_the_way = folder.path().join("AWSLogs");
+    fs::write(&in_the_way, "a file").unwrap();
+    let mut log = Log::new(&config(), folder.path(), Timestamp::from_nanos(1));
+    log.record(&interface(), &closed(600, 700, 1)).unwrap();
+    let error = log.finish().unwrap_err();
+    assert!(
+        error.to_string().contains("cannot publish the flow log"),
+        "{error}"
+    );
+    assert_eq!((log.counts().lost, log.counts().published), (1, 0));
+    drop(log);
+    fs::remove_file(in_the_way).unwrap();
+    let mut next = Log::new(&config(), folder.path(), Timestamp::from_nanos(2));
+    let recovered = next.recover();
+    assert!(recovered.errors.is_empty(), "{recovered:?}");
+    assert_eq!((recovered.files, recovered.records), (1, 1));
+    assert_eq!(published(folder.path()).len(), 1);
 }
 
 #[test]
@@ -222,31 +244,6 @@ fn a_name_that_is_taken_is_not_overwritten_and_another_one_is_found() {
     assert_ne!(first, second);
     assert_eq!(fs::read_to_string(&first).unwrap(), "somebody's");
     assert!(fs::read(&second).unwrap().starts_with(&[0x1f, 0x8b]));
-}
-
-#[test]
-fn interfaces_are_read_from_the_answer_of_the_aws_cli() {
-    let answer = r#"{"NetworkInterfaces": [{
-        "Attachment": {"InstanceId": "i-01234567890123456", "DeviceIndex": 0},
-        "AvailabilityZone": "eu-central-1a", "AvailabilityZoneId": "euc1-az2", "Groups": [],
-        "InterfaceType": "interface", "MacAddress": "02:2f:8f:b0:cf:75",
-        "NetworkInterfaceId": "eni-1235b8ca123456789", "OwnerId": "012345678901",
-        "PrivateIpAddress": "10.0.1.17", "SubnetId": "subnet-1", "VpcId": "vpc-1"},
-        {"NetworkInterfaceId": "eni-2", "InterfaceType": "nat_gateway", "AvailabilityZone": "us-west-2-lax-1a"}]}"#;
-    let interfaces = from_json(answer).unwrap();
-    let fact = |i: usize, field| interfaces[i].fact(field);
-    assert_eq!(interfaces[0].primary, Some(Ipv4Addr::new(10, 0, 1, 17)));
-    assert_eq!(
-        fact(0, Field::AccountId),
-        Value::Text("012345678901"),
-        "zeros stay"
-    );
-    assert_eq!(fact(0, Field::Region), Value::Text("eu-central-1"));
-    assert_eq!(fact(0, Field::AzId), Value::Text("euc1-az2"));
-    assert_eq!(fact(0, Field::InterfaceType), Value::Null);
-    assert_eq!(fact(1, Field::InterfaceType), Value::Text("nat_gateway"));
-    assert_eq!(fact(1, Field::InstanceId), Value::Null);
-    assert!(from_json("{}").is_err());
 }
 
 #[test]
@@ -279,6 +276,80 @@ fn a_configuration_that_cannot_be_run_says_all_that_is_wrong() {
         ..Config::default()
     };
     assert_eq!(wrong.check().len(), 5);
+    for (text, key, said) in [
+        ("name = '../x'", "name", "begins with a letter"),
+        ("directory = ''", "directory", "name a folder"),
+        (
+            "extra = ['x-vni', 'x-vni']",
+            "extra",
+            "x-vni is there twice",
+        ),
+        ("interface = ['eni-1']", "interface", "needs interfaces"),
+        (
+            "vpc = ['10.0.0.0/8']\ninterfaces = 'x'",
+            "vpc",
+            "vpc-0123456789abcdef0",
+        ),
+        (
+            "interface_tags = ['a', 'b', 'c']",
+            "interface_tags",
+            "room for 2",
+        ),
+        ("spool_budget = '1kB'", "spool_budget", "1MiB or more"),
+        ("[s3]\nbucket = 'X'", "s3", "a bucket's name"),
+        (
+            "file_format = 'parquet'\n[cloudwatch]\nlog_group = 'g'",
+            "file_format",
+            "takes text",
+        ),
+        (
+            "[s3]\nbucket = 'logs'\n[cloudwatch]\nlog_group = 'g'",
+            "cloudwatch",
+            "one destination",
+        ),
+    ] {
+        let config: Config = toml::from_str(text).unwrap();
+        let wrong = config.check();
+        let told = wrong.iter().find(|error| error.key().first() == Some(&key));
+        let told = told.unwrap_or_else(|| panic!("{text}: {wrong:?}"));
+        assert!(told.to_string().contains(said), "{text}: {told}");
+    }
+    let unknown = toml::from_str::<Config>("extra = ['x-vnl']").unwrap_err();
+    assert!(
+        unknown.to_string().contains("did you mean \"x-vni\"?"),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn interfaces_belong_to_a_flow_log_by_id_subnet_vpc_session_and_source() {
+    let interface = interface();
+    let source = "10.0.0.62".parse().unwrap();
+    for (text, takes) in [
+        ("", true),
+        ("interface = ['eni-1', 'eni-1235b8ca123456789']", true),
+        ("interface = ['eni-1']", false),
+        (
+            "subnet = ['subnet-aaaaaaaa012345678']\nvpc = ['vpc-abcdefab012345678']",
+            true,
+        ),
+        (
+            "subnet = ['subnet-aaaaaaaa012345678']\nvpc = ['vpc-1']",
+            false,
+        ),
+        ("session = ['web', 'dns']", true),
+        ("session = ['dns']", false),
+        ("source = ['10.0.0.0/24']", true),
+        ("source = ['10.0.1.0/24', '10.0.0.61']", false),
+    ] {
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.takes(&interface, source, "web"), takes, "{text}");
+    }
+    let config: Config = toml::from_str("interface = ['eni-1']").unwrap();
+    assert!(
+        !config.takes(&Interface::at([10, 0, 0, 1].into()), source, "web"),
+        "unknown"
+    );
 }
 
 #[test]
@@ -294,6 +365,62 @@ fn a_table_of_the_configuration_reads_and_prints_back() {
         error.to_string().contains("did you mean \"srcaddr\"?"),
         "{error}"
     );
+}
+
+#[test]
+fn only_names_of_the_flow_log_have_a_key() {
+    let layout = Layout::of(&Config {
+        id: Some("fl-1234abcd".into()),
+        ..config()
+    });
+    let name = layout.file(1_529_511_600, "fe123456");
+    let key = layout.key(&name).unwrap();
+    assert_eq!(key, format!("{}/{name}", layout.folder(1_529_511_600)));
+    assert!(layout.key(&name.replace(".gz", ".parquet")).is_some());
+    for other in [
+        name.replace("fl-1234abcd", "fl-1234abce"),
+        name.replace("fe123456", "fe12345"),
+        name.replace("fe123456", "../../x6"),
+        name.replace("20180620T", "201806200T"),
+        name.replace(".log.gz", ".log.gz.growing"),
+        format!("x{name}"),
+        String::new(),
+    ] {
+        assert_eq!(layout.key(&other), None, "{other}");
+    }
+}
+
+#[test]
+fn columns_of_our_own_stand_behind_those_of_aws() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "log_format = '${dstport} ${log-status}'\nextra = ['x-session', 'x-vni', 'x-community-id', 'x-end-reason', 'x-start-ns', 'x-end-ns', 'x-mean-bytes']";
+    let config: Config = toml::from_str(text).unwrap();
+    let mut log = Log::new(&config, folder.path(), Timestamp::from_nanos(1));
+    let mut interface = interface();
+    let vni = crate::packet::Vni::new;
+    interface.met(&"web".into(), vni(7));
+    let at = |secs| Timestamp::from_parts(secs, 0);
+    log.record(&interface, &closed(600, 700, 3)).unwrap();
+    interface.met(&"web".into(), vni(8));
+    log.without_flow(&interface, Status::SkipData, at(600), at(700))
+        .unwrap();
+    log.finish().unwrap();
+    let (_, text) = published(folder.path()).remove(0);
+    let mut lines = text.lines();
+    let header = lines.next().unwrap();
+    assert_eq!(
+        header,
+        "dstport log-status x-session x-vni x-community-id x-end-reason x-start-ns x-end-ns x-mean-bytes"
+    );
+    let columns = Columns::of_header(header).unwrap();
+    let record = columns.read(lines.next().unwrap()).unwrap().to_string();
+    let id = record.split(' ').nth(4).unwrap();
+    assert!(id.starts_with("1:") && id.len() == 30, "{id}");
+    assert_eq!(
+        record.replace(id, "ID"),
+        "5001 OK web 7 ID interval 600000000005 700000000999 71"
+    );
+    assert_eq!(lines.next().unwrap(), "- SKIPDATA web - - - - - -");
 }
 
 proptest! {

@@ -213,6 +213,43 @@ impl Gist {
     }
 }
 
+/// What a flow record needs to know of a packet: the gist and a little more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outline {
+    /// What a worker needs to know of every packet.
+    pub gist: Gist,
+    /// Offset of the IP header; 0 where there is none.
+    pub network: u16,
+    /// The 12 bits around the TCP flags; 0 where there are none.
+    pub tcp_flags: u16,
+    /// Fragmentation, as in [`Headers::fragment`].
+    pub fragment: Option<Fragment>,
+}
+
+impl From<&Headers> for Outline {
+    #[inline(always)]
+    fn from(headers: &Headers) -> Self {
+        Self {
+            gist: Gist::from(headers),
+            network: headers.network.unwrap_or_default(),
+            tcp_flags: headers.tcp_flags.unwrap_or_default(),
+            fragment: headers.fragment,
+        }
+    }
+}
+
+impl Outline {
+    /// Whether the frame holds IP.
+    pub fn is_ip(&self) -> bool {
+        self.gist.key.version != 0
+    }
+
+    /// Whether this is a piece of a larger packet, as [`Headers::is_fragment`].
+    pub fn is_fragment(&self) -> bool {
+        self.fragment.is_some_and(|f| f.more || f.offset != 0)
+    }
+}
+
 /// What was met on the way to IP. It travels down the walk; the [`Headers`] are made in one piece where
 /// the walk ends, since a struct that is filled in bit by bit and then moved stalls the processor for
 /// longer than the whole walk takes.

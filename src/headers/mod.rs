@@ -17,7 +17,7 @@ mod other;
 mod tests;
 mod transport;
 
-pub use facts::{FlowKey, Fragment, Gist, Headers, Icmp, Labels, Layer, Vlans};
+pub use facts::{FlowKey, Fragment, Gist, Headers, Icmp, Labels, Layer, Outline, Vlans};
 pub use other::Link;
 
 /// EtherTypes, as IEEE lists them.
@@ -75,6 +75,12 @@ pub fn walk(frame: &[u8]) -> Headers {
 #[inline]
 pub fn gist(frame: &[u8]) -> Gist {
     link::outermost(frame, |headers| Gist::from(&headers))
+}
+
+/// Walks over an Ethernet frame for what a worker and a flow record need.
+#[inline]
+pub fn outline(frame: &[u8]) -> Outline {
+    link::outermost(frame, |headers| Outline::from(&headers))
 }
 
 /// [`Headers::wire_len`] of an Ethernet frame, for those who want nothing else.

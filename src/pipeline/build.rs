@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::Receiver;
 
 use crate::dispatch::{self, Dispatch, Parcel};
+use crate::flowlog;
 use crate::packet::Ports;
 use crate::pipeline::feeds::Choice;
-use crate::pipeline::{Layout, Pipeline, Stage};
+use crate::pipeline::{Layout, Pipeline, Stage, flows};
 use crate::receiver::{self, Way};
 use crate::session::{self, Seats, Table};
 use crate::sink::null::Null;
 use crate::sink::{Sink, capture};
-use crate::source::{Allowed, Source, packet, passed, udp, xdp};
+use crate::source::{Allowed, Facts, Source, packet, passed, udp, xdp};
 use crate::spool::lock::OutputLock;
 use crate::spool::manifest::KeyError;
 use crate::spool::retain::Bounds;
@@ -40,6 +41,9 @@ pub enum Error {
     /// The sessions; normally found when the configuration was loaded.
     #[error("the sessions do not compile: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Sessions(Vec<session::Error>),
+    /// The flow logs; normally found when the configuration was loaded.
+    #[error("the flow logs cannot be written: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    FlowLogs(Vec<flowlog::Problem>),
     /// The output.
     #[error(transparent)]
     Output(#[from] capture::Error),
@@ -109,6 +113,9 @@ pub(super) struct Parts {
     pub(super) writer: capture::Config,
     pub(super) setup: capture::Setup,
     pub(super) bounds: Bounds,
+    pub(super) flow_logs: flowlog::Setup,
+    /// What the kernel counts as lost.
+    pub(super) facts: Vec<Arc<Facts>>,
     pub(super) runner: Option<capture::Runner>,
     pub(super) manifest: Option<capture::Manifest>,
     pub(super) shipments: Option<Arc<capture::Shipments>>,
@@ -125,6 +132,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         table,
         ends,
         manifest,
+        flow_logs,
         ..
     } = parts;
     let extras = capture::Extras {
@@ -148,7 +156,12 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         ports: parts.ports,
         live: ends.live,
     };
+    let (flow_logs, meters) = meters(flow_logs, &joints, &parts.facts)?;
     let works = joints.works(ends.outlet.sinks(captures), feeds.len());
+    let metered = works.into_iter().zip(meters);
+    let works: Vec<_> = metered
+        .map(|(work, meter)| work.with_meter(meter))
+        .collect();
     let Running {
         receivers,
         workers,
@@ -167,9 +180,29 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         progress: None,
         layout,
         capture: writers.stats(),
+        flow_logs,
         writers: Mutex::new(Some(writers)),
         shared,
     })
+}
+
+/// Starts the thread of the flow logs, if there are any; with a meter for each worker.
+fn meters(
+    setup: flowlog::Setup,
+    joints: &Joints<'_>,
+    sources: &[Arc<Facts>],
+) -> Result<(Option<flowlog::Running>, Vec<Option<flowlog::Meter>>), Error> {
+    let workers = joints.layout.workers;
+    if setup.is_empty() {
+        return Ok((None, (0..workers).map(|_| None).collect()));
+    }
+    let ask = flows::losses(joints.table, sources);
+    let started = flowlog::start(setup, workers, joints.live, ask);
+    let (running, meters) = started.map_err(|error| Error::Thread {
+        name: "flowlog".to_owned(),
+        error,
+    })?;
+    Ok((Some(running), meters.into_iter().map(Some).collect()))
 }
 
 /// What the threads of the packet path are joined with.

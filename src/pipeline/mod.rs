@@ -7,6 +7,7 @@
 
 mod build;
 mod feeds;
+mod flows;
 mod layout;
 mod machine;
 mod open;
@@ -34,7 +35,7 @@ use crate::sink::capture::{self, Writers};
 use crate::source::replay::Progress;
 use crate::source::{Allowed, Facts, Refused};
 use crate::time::Monotonic;
-use crate::{receiver, time, worker};
+use crate::{flowlog, receiver, time, worker};
 
 /// How long after a reload the files of sessions that are gone are closed.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -87,6 +88,8 @@ pub struct Pipeline {
     pub layout: Layout,
     /// What the writers of the capture files have done, and whether they can.
     pub capture: Arc<capture::Stats>,
+    /// The flow logs, where there are any.
+    pub flow_logs: Option<flowlog::Running>,
     writers: Mutex<Option<Writers>>,
     shared: Arc<receiver::Shared>,
 }
@@ -97,8 +100,20 @@ impl Pipeline {
     ///
     /// # Errors
     /// What is wrong with the new sessions; the old ones stay.
-    pub fn reload(&self, config: &Config, base: &Path) -> Result<u64, Vec<session::Error>> {
-        let (generation, retired) = self.table.swap(|keep| config.snapshot(base, keep))?;
+    pub fn reload(&self, config: &Config, base: &Path) -> Result<u64, Vec<String>> {
+        // both are compiled before either is put in force
+        let flow_logs = self.flow_logs.as_ref();
+        let prepared = flow_logs.map(|running| running.prepare(&config.flow_log, base));
+        let prepared = prepared.transpose().map_err(|e| texts(&e))?.flatten();
+        let swapped = self.table.swap(|keep| {
+            let snapshot = config.snapshot(base, keep)?;
+            // workers look at both anew when they see the table's new generation
+            if let (Some(running), Some(setup)) = (flow_logs, prepared) {
+                running.reload(setup);
+            }
+            Ok(snapshot)
+        });
+        let (generation, retired) = swapped.map_err(|e: Vec<session::Error>| texts(&e))?;
         let allowed = Allowed::new(&config.source.allowed_sources);
         self.shared.allowed.store(Arc::new(allowed));
         // what workers have in hand for the old sessions gets there first, so that it needs no file of its own
@@ -197,6 +212,9 @@ impl Pipeline {
             });
             stuck.extend(ended.stuck);
         }
+        if let Some(flow_logs) = &self.flow_logs {
+            flow_logs.finish(start.plus(limit.max(LEAST)));
+        }
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
         }
@@ -220,6 +238,10 @@ impl Pipeline {
         let mut all = receivers.chain(workers);
         all.any(|ended| ended.is_some_and(Option::is_some))
     }
+}
+
+fn texts(errors: &[impl ToString]) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
 }
 
 fn moves(what: &str, i: usize, age: Duration) -> Result<(), String> {

@@ -224,6 +224,8 @@ fn parts(
         live: ends.live,
     };
     capture::check(&writer, &setup)?;
+    let flow_logs = config.flow_logs(base).map_err(Error::FlowLogs)?;
+    flow_logs.open().map_err(Error::FlowLogs)?;
     Ok(Parts {
         ports: config.ports(),
         allowed: Allowed::new(&config.source.allowed_sources),
@@ -233,6 +235,8 @@ fn parts(
         table: Arc::new(Table::new(snapshot, keep)),
         writer,
         setup,
+        flow_logs,
+        facts: sources.to_vec(),
         lock: None,
         bounds: config.bounds(),
         runner: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use crate::flowlog;
 use crate::packet::Tally;
 use crate::pipeline::Pipeline;
 use crate::sink::capture::Closed;
@@ -27,6 +28,9 @@ pub struct Report {
     pub files_total: u64,
     /// Each session's own ledger.
     pub per_session: BTreeMap<String, Tally>,
+    /// Each flow log, where there are any.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub flow_logs: BTreeMap<String, flowlog::Summary>,
 }
 
 fn each<S: Serializer>(files: &[Arc<Closed>], serializer: S) -> Result<S::Ok, S::Error> {
@@ -42,6 +46,7 @@ impl Report {
             total.merge(tally);
         }
         let files = pipeline.capture.files();
+        let flow_logs = pipeline.flow_logs.as_ref();
         Self {
             total,
             kernel_dropped: kernel_dropped(&pipeline.sources),
@@ -51,6 +56,7 @@ impl Report {
                 .into_iter()
                 .map(|(name, _, tally)| (name.to_string(), tally))
                 .collect(),
+            flow_logs: flow_logs.map(flowlog::Running::read).unwrap_or_default(),
         }
     }
 

@@ -2,26 +2,54 @@
 
 use std::fmt;
 
-use crate::record::{Field, Format, Status, Value};
+use crate::record::{Extra, Field, Format, Kind, Status, Value};
 
 /// One column of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Column {
     /// A field that is known.
     Known(Field),
-    /// A name that is not: a newer version of the format, or somebody's own.
+    /// One of our own.
+    Own(Extra),
+    /// A name that is not known: a newer version of the format, or somebody's own.
     Other(Box<str>),
 }
 
 impl Column {
     fn named(name: &str) -> Self {
-        Field::named(name).map_or_else(|| Self::Other(name.into()), Self::Known)
+        let own = || Extra::named(name).map(Self::Own);
+        let known = Field::named(name).map(Self::Known).or_else(own);
+        known.unwrap_or_else(|| Self::Other(name.into()))
+    }
+
+    /// What it holds; text where that is not known.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Known(field) => field.kind(),
+            Self::Own(extra) => extra.kind(),
+            Self::Other(_) => Kind::Text,
+        }
+    }
+
+    /// The value of a word.
+    pub(super) fn value<'a>(&self, at: usize, word: &'a str) -> Result<Value<'a>, Damage> {
+        match self {
+            Self::Known(field) => {
+                Value::read(*field, word).ok_or_else(|| Damage::wrong(at, *field, word))
+            }
+            _ if word == "-" => Ok(Value::Null),
+            Self::Own(extra) if extra.kind() != Kind::Text => {
+                Ok(word.parse().map_or(Value::Text(word), Value::Number))
+            }
+            _ => Ok(Value::Text(word)),
+        }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         match self {
             Self::Known(field) => field.name(),
+            Self::Own(extra) => extra.name(),
             Self::Other(name) => name,
         }
     }
@@ -46,10 +74,17 @@ impl Columns {
     /// From a header line; `None` if the line is none. In a header all words look like names, and at least half of them
     /// are known.
     pub fn of_header(line: &str) -> Option<Self> {
-        let list: Vec<_> = line.split_ascii_whitespace().map(Column::named).collect();
-        let known = list.iter().filter(|c| matches!(c, Column::Known(_)));
-        let enough = known.count() * 2 >= list.len() && !list.is_empty();
-        (enough && list.iter().all(|c| is_name(c.name()))).then_some(Self { list })
+        let columns = Self::named(line.split_ascii_whitespace());
+        columns.filter(|columns| columns.list.iter().all(|c| is_name(c.name())))
+    }
+
+    /// From names, half of which are known; our own ones say nothing for or against.
+    pub(super) fn named<'n>(names: impl Iterator<Item = &'n str>) -> Option<Self> {
+        let list: Vec<_> = names.map(Column::named).collect();
+        let count = |which: fn(&&Column) -> bool| list.iter().filter(which).count();
+        let known = count(|c| matches!(c, Column::Known(_)));
+        let other = count(|c| matches!(c, Column::Other(_)));
+        (known > 0 && known >= other).then_some(Self { list })
     }
 
     /// The columns.
@@ -73,14 +108,7 @@ impl Columns {
         let mut values = Vec::with_capacity(self.list.len());
         let mut words = line.split_ascii_whitespace();
         for (at, (column, word)) in self.list.iter().zip(words.by_ref()).enumerate() {
-            let value = match column {
-                Column::Known(field) => {
-                    Value::read(*field, word).ok_or_else(|| Damage::wrong(at, *field, word))?
-                }
-                Column::Other(_) if word == "-" => Value::Null,
-                Column::Other(_) => Value::Text(word),
-            };
-            values.push(value);
+            values.push(column.value(at, word)?);
         }
         let found = values.len() + words.count();
         if found != self.list.len() {
@@ -89,6 +117,11 @@ impl Columns {
                 expected: self.list.len(),
             });
         }
+        self.record(values)
+    }
+
+    /// A record of values, one for each column.
+    pub(super) fn record<'a>(&'a self, values: Vec<Value<'a>>) -> Result<Record<'a>, Damage> {
         let record = Record {
             columns: self,
             values,
@@ -191,7 +224,7 @@ impl Damage {
     /// As much of a word as a message shows.
     const SHOWN: usize = 40;
 
-    fn wrong(at: usize, field: Field, word: &str) -> Self {
+    pub(super) fn wrong(at: usize, field: Field, word: &str) -> Self {
         let word = word.chars().take(Self::SHOWN).collect::<String>();
         Self::Value {
             place: at + 1,

@@ -1,4 +1,4 @@
-//! Records in the format of VPC Flow Logs: fields, formats, lines.
+//! Records in the format of VPC Flow Logs: fields, formats, lines, Parquet.
 //!
 //! Takes: a `log_format`, a header line, lines of text; or values, field by field. Gives: [`Format`] (which fields, in
 //! which order, and the version that follows), [`Record`] (a line with typed values), and lines. Holds: a value that is
@@ -12,6 +12,8 @@ mod extra;
 mod fields;
 mod flags;
 mod format;
+#[cfg(feature = "parquet")]
+pub mod parquet;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -74,6 +74,8 @@ pub struct Seat {
     dirty: bool,
     /// Whether the seat is among those that have hits.
     hit: bool,
+    /// Where its packets count apart from ledgers: whoever has these counts notes it here. A new seat has none.
+    pub counted: Option<(u32, u32)>,
 }
 
 impl Seat {
@@ -89,6 +91,7 @@ impl Seat {
             rules_hit: Vec::new(),
             dirty: false,
             hit: false,
+            counted: None,
         }
     }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::filter::Direction;
+use crate::flowlog::{Counted, Meter, Sight};
 use crate::headers::{self, Gist};
 use crate::metrics::{Counter, Delays, Heartbeat};
 use crate::packet::{Batch, FilterReason, Packet};
 use crate::session::{Seat, Seats};
 use crate::sink::{Kept, Sink};
-use crate::time;
+use crate::time::{self, Timestamp};
 use crate::worker::few::Few;
 
 /// How often patient work looks for room in the sink, and how many times: half a minute.
@@ -48,6 +49,8 @@ pub struct Work {
     orders: Vec<u64>,
     /// Whether to wait for room in the sink's buffer: for sources that do not run away.
     patient: bool,
+    /// Of the flow logs, where there are any.
+    meter: Option<Box<Meter>>,
 }
 
 impl std::fmt::Debug for Work {
@@ -76,7 +79,15 @@ impl Work {
             counters: Arc::default(),
             orders: vec![0; receivers],
             patient,
+            meter: None,
         }
+    }
+
+    /// The same, and packets count in flow logs too.
+    #[must_use]
+    pub fn with_meter(mut self, meter: Option<Meter>) -> Self {
+        self.meter = meter.map(Box::new);
+        self
     }
 
     /// Its number.
@@ -101,7 +112,7 @@ impl Work {
 
     /// Does what is to be done with the packets that were dealt to it, and gives their number.
     pub fn take(&mut self, batch: &Batch) -> usize {
-        self.seats.refresh();
+        self.refresh();
         let watermark = self.watermark();
         let mut truncated = 0;
         // all are placed before the first is looked at: their look-ups do not wait for each other
@@ -133,17 +144,38 @@ impl Work {
         self.counters.batches.add(1);
         self.counters.truncated.add(truncated);
         self.seats.publish();
-        self.note_delay(batch);
+        self.note_time(batch);
         self.pass(batch.receiver, batch.order);
         packets
     }
 
-    /// One reading of the clock for a batch. A card's clock may differ from the system's by as much as nobody has set it.
-    fn note_delay(&self, batch: &Batch) {
-        let first = batch.packets_of(self.id).next();
-        if let Some(first) = first.filter(|_| !self.patient) {
-            self.counters.delays.note(time::now().since(first.time));
+    /// One reading of the clock for a batch. A card's clock may differ from the system's by as much as nobody has set it. Where packets are
+    /// files their own times are the clock.
+    fn note_time(&mut self, batch: &Batch) {
+        let times = || batch.packets_of(self.id).map(|packet| packet.time);
+        let Some(first) = times().next() else {
+            return;
+        };
+        if !self.patient {
+            let now = time::now();
+            self.counters.delays.note(now.since(first));
+            self.tick(now, false);
+        } else if self.meter.is_some() {
+            self.tick(times().max().unwrap_or(first), false);
         }
+    }
+
+    fn tick(&mut self, now: Timestamp, idle: bool) {
+        if let Some(meter) = &mut self.meter {
+            meter.tick(now, idle);
+        }
+    }
+
+    fn refresh(&mut self) {
+        if let Some(meter) = &mut self.meter {
+            meter.refresh();
+        }
+        self.seats.refresh();
     }
 
     /// One packet, from its headers to those that are to be kept; whether it was longer on the wire than what came.
@@ -153,7 +185,11 @@ impl Work {
             return false;
         };
         let frame = batch.frame(packet);
-        let Some(origlen) = judge(seat, frame, packet) else {
+        let judged = match &mut self.meter {
+            None => judge(seat, frame, packet),
+            Some(meter) => count_and_judge(meter, seat, frame, packet),
+        };
+        let Some(origlen) = judged else {
             return false;
         };
         let most = seat
@@ -202,9 +238,12 @@ impl Work {
 
     /// Looks after the sink. `idle` says that there is nothing more to do for now.
     pub fn progress(&mut self, idle: bool) {
-        self.seats.refresh();
+        self.refresh();
         if idle {
             self.seats.publish_hits();
+            if self.meter.is_some() && !self.patient {
+                self.tick(time::now(), true);
+            }
         }
         self.sink.progress(self.watermark(), idle);
     }
@@ -212,6 +251,9 @@ impl Work {
     /// Nothing more will come from anywhere.
     pub fn finish(mut self) {
         self.seats.publish();
+        if let Some(meter) = self.meter.take() {
+            meter.finish();
+        }
         self.orders.fill(u64::MAX);
         self.progress(true);
         let _ = self.counters.ended.set(None);
@@ -247,15 +289,62 @@ fn judge(seat: &mut Seat, frame: &[u8], packet: &Packet) -> Option<u32> {
     }
     let gist = headers::gist(frame);
     let origlen = gist.wire_len.max(least);
-    let rejected = reject(seat, frame, &gist, origlen);
+    let direction = |seat: &Seat| seat.session.learner.direction(&seat.peer, frame, &gist);
+    let rejected = reject(seat, frame, &gist, origlen, direction);
     if let Some(reason) = rejected {
         seat.filter(reason);
     }
     rejected.is_none().then_some(origlen)
 }
 
+/// The same for a packet that counts in flow logs: its headers are walked over once, for a little more.
+#[inline(never)]
+fn count_and_judge(
+    meter: &mut Meter,
+    seat: &mut Seat,
+    frame: &[u8],
+    packet: &Packet,
+) -> Option<u32> {
+    let (eni, logs) = match seat.counted {
+        Some(counted) => counted,
+        None => {
+            let Counted { eni, logs } = meter.place(&seat.peer, &seat.session.name);
+            *seat.counted.insert((eni, logs))
+        }
+    };
+    if logs == 0 {
+        return judge(seat, frame, packet);
+    }
+    seat.receive(packet.datagram_len);
+    let outline = headers::outline(frame);
+    let gist = &outline.gist;
+    let wire_len = gist.wire_len.max(packet.len.saturating_add(packet.cut));
+    let direction = seat.session.learner.direction(&seat.peer, frame, gist);
+    let rejected = reject(seat, frame, gist, wire_len, |_| direction);
+    let sight = Sight {
+        outline: &outline,
+        frame,
+        wire_len,
+        direction,
+        kept: rejected.is_none(),
+        time: packet.time,
+    };
+    meter.add(Counted { eni, logs }, &sight);
+    if let Some(reason) = rejected {
+        seat.filter(reason);
+    }
+    rejected.is_none().then_some(wire_len)
+}
+
 /// Why a packet is left out on purpose, if it is.
-fn reject(seat: &mut Seat, frame: &[u8], gist: &Gist, wire_len: u32) -> Option<FilterReason> {
+#[inline(always)]
+fn reject(
+    seat: &mut Seat,
+    frame: &[u8],
+    gist: &Gist,
+    wire_len: u32,
+    direction: impl Fn(&Seat) -> Direction,
+) -> Option<FilterReason> {
     let session = &seat.session;
     if session.target.is_none() {
         return Some(FilterReason::UnknownSession);
@@ -264,7 +353,7 @@ fn reject(seat: &mut Seat, frame: &[u8], gist: &Gist, wire_len: u32) -> Option<F
         return None;
     }
     let direction = if session.filter.needs_direction() {
-        session.learner.direction(&seat.peer, frame, gist)
+        direction(seat)
     } else {
         Direction::Unknown
     };

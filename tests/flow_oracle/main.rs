@@ -10,23 +10,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-mod tshark;
-mod wrapped;
+#[path = "../flow_support/mod.rs"]
+mod flow_support;
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
-use mirrortap::capfile::Reader;
-use mirrortap::filter::Direction;
-use mirrortap::flow::{Closed, Seen, Table};
-use mirrortap::flowlog::{Config, Interface, Log};
-use mirrortap::headers;
-use mirrortap::record::Field;
-use mirrortap::time::Timestamp;
-use tshark::{Sum, Sums};
-use wrapped::Source;
+use flow_support::{Source, Sum, Sums, sensor, tshark, wrap};
 
 const FORMAT: &str = "${interface-id} ${pkt-srcaddr} ${pkt-dstaddr} ${protocol} ${srcport} ${dstport} ${packets} ${bytes} ${tcp-flags} ${start} ${end} ${action} ${log-status} ${type}";
 
@@ -109,13 +101,13 @@ fn records_of_every_capture_are_the_sums_of_tsharks_columns() {
     }
     let folder = tempfile::tempdir().unwrap();
     let outer = folder.path().join("outer.pcap");
-    let sources = wrapped::wrap(&captures, &outer);
+    let sources = wrap(&captures, 300, &outer);
     let theirs = std::thread::spawn({
         let outer = outer.clone();
         move || tshark::sums(&outer)
     });
     let out = folder.path().join("flow-logs");
-    let fed = library(&outer, &sources, &out);
+    let fed = sensor::flow_logs(&outer, &sources, FORMAT, &out);
     assert_eq!(fed, sources.iter().map(|s| s.packets).sum::<u64>());
     let ours = records(&out, &sources);
     let (theirs, odd) = theirs.join().unwrap();
@@ -145,44 +137,4 @@ fn differences(theirs: &Sums, ours: &Sums, odd: &[String], sources: &[Source]) -
         .map(|(key, theirs, ours)| format!("{} {key:?}: {theirs:?}, ours {ours:?}", names[&key.0]))
         .chain(of_odd.map(|row| format!("no flow of {row}")))
         .collect()
-}
-
-fn library(outer: &Path, sources: &[Source], out: &Path) -> u64 {
-    let mut fed = 0;
-    let config = Config {
-        log_format: FORMAT.parse().unwrap(),
-        ..Config::default()
-    };
-    let mut table = Table::new(config.limits());
-    let interfaces: Vec<Interface> = sources
-        .iter()
-        .map(|s| {
-            let mut interface = Interface::at(s.address);
-            interface.know(Field::InterfaceId, &s.interface());
-            interface
-        })
-        .collect();
-    let mut log = Log::new(&config, out, Timestamp::from_nanos(1));
-    let mut reader = Reader::open(outer).unwrap();
-    let mut out = |c: &Closed| log.record(&interfaces[c.key.eni as usize], c).unwrap();
-    while let Some(record) = reader.next().unwrap() {
-        fed += 1;
-        let frame = &record.data[50..];
-        let number = u16::from_be_bytes([record.data[28], record.data[29]]) - 1;
-        let headers = headers::walk(frame);
-        let seen = Seen::of(
-            number.into(),
-            Direction::Unknown,
-            &headers,
-            frame,
-            record.time,
-        );
-        if let Some(seen) = seen {
-            table.expire(record.time, &mut out);
-            table.add(&seen, &mut out);
-        }
-    }
-    table.close(&mut out);
-    log.finish().unwrap();
-    fed
 }

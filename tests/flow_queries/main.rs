@@ -11,5 +11,11 @@
 mod aws_support;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../flow_support/mod.rs"]
+mod flow_support;
 
+mod answers;
+mod duckdb;
+mod page;
+mod reader;
 mod servers;

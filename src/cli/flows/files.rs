@@ -9,15 +9,13 @@ use flate2::bufread::MultiGzDecoder;
 const CHUNK: usize = 128 * 1024;
 
 /// Names of flow logs in a folder; others are left alone.
-const ENDINGS: [&str; 4] = [".log", ".gz", ".zst", ".txt"];
+const ENDINGS: [&str; 5] = [".log", ".gz", ".zst", ".txt", ".parquet"];
 
 /// What is found below a path.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// In the order of their names.
     pub(super) files: Vec<PathBuf>,
-    /// Parquet files, which are not read.
-    pub(super) parquet: u64,
     /// Folders that can't be listed, and why.
     pub(super) unreadable: Vec<(PathBuf, io::Error)>,
 }
@@ -54,8 +52,6 @@ impl Found {
                 }
                 if entry.file_type().is_ok_and(|t| t.is_dir()) {
                     folders.push(entry.path());
-                } else if name.ends_with(".parquet") {
-                    self.parquet += 1;
                 } else if is_flow_log(&entry.path(), &name) {
                     self.files.push(entry.path());
                 }
@@ -70,26 +66,53 @@ fn is_flow_log(path: &Path, name: &str) -> bool {
     named && fs::metadata(path).is_ok_and(|m| m.is_file())
 }
 
-/// Opens a file, or standard input for `-`; the first bytes tell what it is packed in.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    if path.as_os_str() == "-" {
-        return unpack(io::stdin());
-    }
-    unpack(File::open(path)?)
+/// What a file holds.
+pub(super) enum Input {
+    /// Lines of text, unpacked.
+    Lines(Box<dyn BufRead>),
+    /// Parquet, which is read by pieces here and there.
+    #[cfg(feature = "parquet")]
+    Parquet(File),
 }
 
-/// Puts the right decompressor in front.
-pub(super) fn unpack(raw: impl Read + 'static) -> io::Result<Box<dyn BufRead>> {
+/// Opens a file, or standard input for `-`; the first bytes tell what it is.
+pub(super) fn open(path: &Path) -> io::Result<Input> {
+    if path.as_os_str() == "-" {
+        let message = "it is Parquet, which can't be read from a pipe; name the file";
+        return lines(io::stdin(), message).map(Input::Lines);
+    }
+    let mut file = File::open(path)?;
+    #[cfg(feature = "parquet")]
+    if starts_as_parquet(&mut file)? {
+        return Ok(Input::Parquet(file));
+    }
+    let message = "it is Parquet, and this mirrortap was built without the feature \"parquet\"";
+    lines(file, message).map(Input::Lines)
+}
+
+/// What cannot be read twice is no Parquet, whose end is read first.
+#[cfg(feature = "parquet")]
+fn starts_as_parquet(file: &mut File) -> io::Result<bool> {
+    use std::io::Seek;
+
+    if !file.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let mut head = Vec::with_capacity(4);
+    file.by_ref().take(4).read_to_end(&mut head)?;
+    file.rewind()?;
+    Ok(head == b"PAR1")
+}
+
+/// Puts the right decompressor in front; Parquet is refused.
+pub(super) fn lines(raw: impl Read + 'static, parquet: &str) -> io::Result<Box<dyn BufRead>> {
     let mut raw = BufReader::with_capacity(CHUNK, raw);
     let mut head = Vec::with_capacity(4);
     raw.by_ref().take(4).read_to_end(&mut head)?;
     let packed = match head.as_slice() {
         [0x1F, 0x8B, ..] => Packed::Gzip,
         [0x28, 0xB5, 0x2F, 0xFD] => Packed::Zstd,
-        b"PAR1" => {
-            let message = "it is Parquet, and only text is read so far";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
+        b"PAR1" => return Err(io::Error::new(io::ErrorKind::InvalidData, parquet)),
         _ => Packed::Not,
     };
     let whole = io::Cursor::new(head).chain(raw);

@@ -1,6 +1,6 @@
-//! `mirrortap flows`: reads VPC Flow Logs as text, ours or AWS's own, sums them, and puts two sets side by side.
+//! `mirrortap flows`: reads VPC Flow Logs, ours or AWS's own, sums them, and puts two sets side by side.
 //!
-//! Takes: files, folders, or standard input; plain, .gz or .zst. Gives: text or JSON on standard output. Holds: a
+//! Takes: files, folders, or standard input; text (plain, .gz or .zst) or Parquet. Gives: text or JSON on standard output. Holds: a
 //! damaged line is counted and told with file and line, and the rest is read; what is counted by key is bounded.
 
 mod cell;
@@ -23,12 +23,12 @@ use crate::cli::flows::groups::Summary;
 use crate::cli::flows::read::{Choice, Reading, Stop};
 use crate::record::{Columns, Field, Format};
 
-/// Read VPC Flow Logs: sums and top talkers, single records, or two sets side by side. Reads text as this program and
-/// AWS write it, in the default and in custom formats.
+/// Read VPC Flow Logs: sums and top talkers, single records, or two sets side by side. Reads text and Parquet as this
+/// program and AWS write them, in the default and in custom formats.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
-    /// Flow logs: files, or folders with .log, .gz, .zst and .txt files in them; - is standard input.
+    /// Flow logs: files, or folders with .log, .gz, .zst, .txt and .parquet files in them; - is standard input.
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
     /// What to sum by: fields, separated by commas. [default: srcaddr,dstaddr,protocol; with

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::cli::failure::{self, Failure};
-use crate::cli::flows::files::{self, Found};
+use crate::cli::flows::files::{self, Found, Input};
+#[cfg(feature = "parquet")]
+use crate::record::parquet::{Fault, Reader};
 use crate::record::{Columns, Field, Format, Record, Value};
 
 /// The longest line that is taken for one. A record of all fields has some 1,500 bytes.
@@ -60,8 +62,6 @@ pub(super) struct Reading {
     choices: Vec<Choice>,
     /// Files that were opened.
     pub(super) files: u64,
-    /// Parquet files that were left out.
-    pub(super) parquet: u64,
     /// Records that were not wanted.
     pub(super) left_out: u64,
     /// Lines that are no records.
@@ -78,7 +78,6 @@ impl Reading {
             given,
             choices,
             files: 0,
-            parquet: 0,
             left_out: 0,
             damaged_lines: 0,
             damaged_files: 0,
@@ -94,14 +93,13 @@ impl Reading {
     ) -> Result<(), Stop> {
         for path in paths {
             let found = Found::below(path);
-            self.parquet += found.parquet;
             for (folder, error) in &found.unreadable {
                 self.missing += 1;
                 tell(&format!("cannot list {}: {error}", folder.display()));
             }
             if found.files.is_empty() && found.unreadable.is_empty() {
                 self.missing += 1;
-                let what = "has no .log, .gz, .zst or .txt file in it";
+                let what = "has no .log, .gz, .zst, .txt or .parquet file in it";
                 tell(&format!("{} {what}", path.display()));
             }
             for file in &found.files {
@@ -119,7 +117,11 @@ impl Reading {
         match files::open(file) {
             Ok(input) => {
                 self.files += 1;
-                self.lines(file, input, take)
+                match input {
+                    Input::Lines(lines) => self.lines(file, lines, take),
+                    #[cfg(feature = "parquet")]
+                    Input::Parquet(parquet) => self.parquet(file, parquet, take),
+                }
             }
             Err(error) => {
                 if error.kind() == io::ErrorKind::InvalidData {
@@ -131,6 +133,42 @@ impl Reading {
                 Ok(())
             }
         }
+    }
+
+    /// Reads the rows of a Parquet file.
+    #[cfg(feature = "parquet")]
+    pub(super) fn parquet(
+        &mut self,
+        file: &Path,
+        parquet: impl ::parquet::file::reader::ChunkReader + 'static,
+        take: &mut impl FnMut(&Record<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let mut rows = match Reader::open(parquet) {
+            Ok(rows) => rows,
+            Err(fault) => {
+                self.damaged_files += 1;
+                tell(&format!("cannot read {}: {fault}", name(file)));
+                return Ok(());
+            }
+        };
+        for number in 1_u64.. {
+            match rows.next() {
+                Ok(None) => break,
+                Ok(Some(record)) if self.choices.iter().all(|c| c.takes(&record)) => take(&record)?,
+                Ok(Some(_)) => self.left_out += 1,
+                Err(Fault::Row(damage)) => self.damaged(file, number, &damage.to_string()),
+                Err(fault) => {
+                    self.damaged_files += 1;
+                    let what = "what comes before is used";
+                    tell(&format!(
+                        "{}: row {number}: cannot read on: {fault}; {what}",
+                        name(file)
+                    ));
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the lines of a file. The first may name the columns, and so may later ones: files are also put behind each

@@ -15,7 +15,6 @@ use crate::time::Timestamp;
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     files: u64,
-    parquet_files_left_out: u64,
     damaged_files: u64,
     damaged_lines: u64,
     records_left_out: u64,
@@ -42,7 +41,6 @@ impl Report {
         let object = |(key, sums): &(&[Cell], Sums)| group(&summary.by, key, sums);
         Self {
             files: reading.files,
-            parquet_files_left_out: reading.parquet,
             damaged_files: reading.damaged_files,
             damaged_lines: reading.damaged_lines,
             records_left_out: reading.left_out,
@@ -120,7 +118,6 @@ impl Report {
                 self.damaged_files,
                 "files were not read, or not to their end",
             ),
-            (self.parquet_files_left_out, "Parquet files were not read"),
         ] {
             if count > 0 {
                 writeln!(out, "note        {count} {what}")?;

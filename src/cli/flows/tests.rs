@@ -147,7 +147,7 @@ proptest! {
     #[test]
     fn no_bytes_make_reading_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = read(bytes.as_slice());
-        let _ = files::unpack(io::Cursor::new(bytes)).map(read);
+        let _ = files::lines(io::Cursor::new(bytes), "Parquet").map(read);
     }
 
     #[test]

@@ -8,18 +8,18 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Mirror source, packet source and destination, protocol, ports.
-pub(crate) type Key = (String, IpAddr, IpAddr, u8, u16, u16);
+pub type Key = (String, IpAddr, IpAddr, u8, u16, u16);
 
 /// What is known of a flow.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Sum {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
+pub struct Sum {
+    pub packets: u64,
+    pub bytes: u64,
     /// As `tcp-flags` counts them.
-    pub(crate) flags: u8,
+    pub flags: u8,
     /// Whole seconds of the first and the last packet.
-    pub(crate) start: u64,
-    pub(crate) end: u64,
+    pub start: u64,
+    pub end: u64,
 }
 
 impl std::fmt::Debug for Sum {
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Sum {
 }
 
 impl Sum {
-    pub(crate) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.start = match self.packets {
             0 => other.start,
             _ => self.start.min(other.start),
@@ -51,7 +51,7 @@ impl Sum {
     }
 }
 
-pub(crate) type Sums = BTreeMap<Key, Sum>;
+pub type Sums = BTreeMap<Key, Sum>;
 
 const FIELDS: [&str; 30] = [
     "frame.time_epoch",
@@ -87,7 +87,7 @@ const FIELDS: [&str; 30] = [
 ];
 
 /// The sums of an outer capture, and the rows that no flow could be made of though tshark shows an inner IP header.
-pub(crate) fn sums(outer: &Path) -> (Sums, Vec<String>) {
+pub fn sums(outer: &Path) -> (Sums, Vec<String>) {
     let mut command: Command = crate::common::tool("tshark");
     command
         .arg("-nr")

@@ -9,22 +9,20 @@ use mirrortap::capfile::{LinkType, Reader};
 
 /// The longest frame that VXLAN over IPv4 can carry.
 const MOST: usize = 65_535 - 20 - 8 - 8;
-/// Captures begin one after the other, as if on one day; what is longer than this ends at once.
-const LONGEST: u64 = 300_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 /// 28 November 2026, midnight.
 const BEGIN: u64 = 1_795_824_000 * SECOND;
 
 /// A capture as its mirror source.
-pub(crate) struct Source {
-    pub(crate) address: Ipv4Addr,
-    pub(crate) name: String,
-    pub(crate) packets: u64,
+pub struct Source {
+    pub address: Ipv4Addr,
+    pub name: String,
+    pub packets: u64,
 }
 
 impl Source {
     /// The id that the metadata gives it.
-    pub(crate) fn interface(&self) -> String {
+    pub fn interface(&self) -> String {
         let [_, _, c, d] = self.address.octets();
         format!("eni-{:017x}", u32::from(c) << 8 | u32::from(d))
     }
@@ -32,7 +30,10 @@ impl Source {
 
 /// Writes the Ethernet frames of all captures, wrapped, into one file. Bare IP gets an Ethernet header; frames of other links
 /// can't be mirrored, and are left out.
-pub(crate) fn wrap(captures: &[PathBuf], outer: &Path) -> Vec<Source> {
+///
+/// They begin one after the other, as if on one day; what comes later than `longest` seconds after the first packet of a
+/// capture comes then.
+pub fn wrap(captures: &[PathBuf], longest: u64, outer: &Path) -> Vec<Source> {
     let mut file = BufWriter::new(fs::File::create(outer).unwrap());
     let magic_and_version = [0xa1b2_3c4d_u32, 4 << 16 | 2, 0, 0, 262_144, 1];
     magic_and_version
@@ -43,7 +44,7 @@ pub(crate) fn wrap(captures: &[PathBuf], outer: &Path) -> Vec<Source> {
     for (number, capture) in (1_u16..).zip(captures) {
         let [c, d] = number.to_be_bytes();
         let address = Ipv4Addr::new(10, 99, c, d);
-        let (packets, end) = wrap_one(capture, address, begin, &mut file);
+        let (packets, end) = wrap_one(capture, address, begin, longest * SECOND, &mut file);
         begin = end + 120 * SECOND;
         sources.push(Source {
             address,
@@ -56,7 +57,13 @@ pub(crate) fn wrap(captures: &[PathBuf], outer: &Path) -> Vec<Source> {
 }
 
 /// How many packets there were, and when the last of them was.
-fn wrap_one(capture: &Path, source: Ipv4Addr, begin: u64, file: &mut impl Write) -> (u64, u64) {
+fn wrap_one(
+    capture: &Path,
+    source: Ipv4Addr,
+    begin: u64,
+    longest: u64,
+    file: &mut impl Write,
+) -> (u64, u64) {
     let mut reader = Reader::open(capture).unwrap();
     let (mut first, mut end, mut packets) = (None, begin, 0);
     while let Some(record) = reader.next().unwrap() {
@@ -65,7 +72,7 @@ fn wrap_one(capture: &Path, source: Ipv4Addr, begin: u64, file: &mut impl Write)
         };
         let nanos = record.time.nanos();
         let since = nanos.saturating_sub(*first.get_or_insert(nanos));
-        let time = begin + since.min(LONGEST);
+        let time = begin + since.min(longest);
         write_wrapped(file, time, source, &frame);
         end = end.max(time);
         packets += 1;

@@ -1,0 +1,274 @@
+//! The thread that writes flow logs.
+//!
+//! Takes: closed flows from all workers, and what was lost before them. Gives: records in the files of each [`Log`], SKIPDATA and NODATA lines, numbers
+//! and trouble in [`Stats`]. Holds: workers never wait for it where packets run away; it ends when the last worker has; a panic of it is told, its
+//! records are counted as lost, and nothing else stops.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::flow::Closed;
+use crate::flowlog::book::Book;
+use crate::flowlog::outbox::{Door, Patience};
+use crate::flowlog::shared::{Parcel, Shared};
+use crate::flowlog::{BUCKET, Config, Eni, Meter, Problem, Setup, Stats, Summary};
+use crate::logging::said;
+use crate::time::{self, Monotonic, Timestamp};
+
+/// Parcels that may wait: 256 flows each.
+const PARCELS: usize = 512;
+/// How often what is due is looked for.
+const TEND_EVERY: Duration = Duration::from_millis(200);
+/// How long a worker waits for room where packets are files.
+const PATIENT: Duration = Duration::from_secs(30);
+/// How often a thread that has to end is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// What was lost before workers could see it, since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    /// What may have been of any interface.
+    pub of_any: u64,
+    /// What was of a known one.
+    pub of_one: Vec<(Eni, u64)>,
+}
+
+/// Asks for the losses.
+pub type Ask = Box<dyn FnMut() -> Losses + Send>;
+
+/// The thread, seen from outside, and the meters that feed it.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    names: Vec<String>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Starts the thread that writes. Gives a meter for each of `workers` workers; it ends when all of these have. `live` packets run away.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(
+    setup: Setup,
+    workers: usize,
+    live: bool,
+    ask: Ask,
+) -> std::io::Result<(Running, Vec<Meter>)> {
+    let names = setup.parts.iter().map(|p| p.config.name.clone()).collect();
+    let now = time::now();
+    let shared = Arc::new(Shared::new(setup));
+    let (parcels, queue) = bounded(PARCELS);
+    let (emptied, spare) = bounded(PARCELS);
+    let door = Door {
+        parcels,
+        emptied: spare,
+    };
+    let patience = match live {
+        true => Patience::None,
+        false => Patience::For(PATIENT),
+    };
+    let count = u32::try_from(workers.max(1)).unwrap_or(u32::MAX);
+    let meter = |_| Meter::new(Arc::clone(&shared), &door, patience, count);
+    let meters = (0..workers).map(meter).collect();
+    let desk = Desk::new(Arc::clone(&shared), (queue, emptied), live, ask, now);
+    let thread = std::thread::Builder::new()
+        .name("flowlog".to_owned())
+        .spawn(move || desk.run())?;
+    let running = Running {
+        shared,
+        names,
+        thread: Mutex::new(Some(thread)),
+    };
+    Ok((running, meters))
+}
+
+impl Running {
+    /// The numbers of each flow log, by name.
+    pub fn read(&self) -> BTreeMap<String, Summary> {
+        let stats = self.names.iter().zip(&self.shared.stats);
+        stats
+            .map(|(name, stats)| (name.clone(), stats.read()))
+            .collect()
+    }
+
+    /// Compiles another configuration, if it is one of the same flow logs; one of others waits for a restart.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn prepare(&self, configs: &[Config], base: &Path) -> Result<Option<Setup>, Vec<Problem>> {
+        let same = self.shared.setup.load().may_become(configs);
+        same.then(|| Setup::build(configs, base)).transpose()
+    }
+
+    /// Puts what was prepared in force.
+    pub fn reload(&self, setup: Setup) {
+        self.shared.reload(setup);
+    }
+
+    /// Waits for the thread, whose workers have ended, until `end`. What it has not written by then is counted as lost.
+    pub fn finish(&self, end: Monotonic) {
+        let thread = self.thread.lock();
+        let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        while !thread.is_finished() && time::monotonic() < end {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        if !thread.is_finished() {
+            tracing::error!(
+                "The deadline passed before the flow logs were written; what is missing of them is counted as lost."
+            );
+            self.shared.stats.iter().for_each(|stats| give_up(stats));
+        }
+    }
+}
+
+/// Counts the records that are in no file as lost.
+fn give_up(stats: &Stats) {
+    let lines = stats.skipdata.value() + stats.nodata.value();
+    let told = stats.records.value() + lines;
+    let unwritten = stats.resolver_records.value();
+    let ended = stats.published.value() + stats.lost_in_files.value() + unwritten;
+    stats.records_lost.add(told.saturating_sub(ended));
+}
+
+/// The thread.
+struct Desk {
+    shared: Arc<Shared>,
+    books: Vec<Book>,
+    queue: Receiver<Parcel>,
+    emptied: Sender<Vec<Closed>>,
+    live: bool,
+    ask: Ask,
+    /// What was lost when it was last asked, and when that was.
+    lost: (u64, BTreeMap<u32, u64>),
+    asked: Timestamp,
+    /// By the clock of the packets.
+    now: Timestamp,
+    tended: Monotonic,
+}
+
+impl Desk {
+    fn new(
+        shared: Arc<Shared>,
+        (queue, emptied): (Receiver<Parcel>, Sender<Vec<Closed>>),
+        live: bool,
+        ask: Ask,
+        now: Timestamp,
+    ) -> Self {
+        let setup = shared.setup.load_full();
+        let book = |(log, part)| Book::new(log, part, &shared, live, now);
+        let books = setup.parts.iter().enumerate().map(book).collect();
+        Self {
+            books,
+            shared,
+            queue,
+            emptied,
+            live,
+            ask,
+            lost: (0, BTreeMap::new()),
+            asked: now,
+            now: if live { now } else { Timestamp::default() },
+            tended: Monotonic::default(),
+        }
+    }
+
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        if let Err(panic) = served {
+            let reason = format!("its thread panicked: {}", said(&*panic));
+            tracing::error!(
+                reason,
+                "Flow logs are not written any more; their records are counted as lost. Please report this."
+            );
+            for stats in &shared.stats {
+                give_up(stats);
+                stats.set_trouble(Some(reason.clone()));
+            }
+        }
+    }
+
+    fn serve(&mut self) {
+        self.books.iter_mut().for_each(Book::recover);
+        loop {
+            match self.queue.recv_timeout(TEND_EVERY) {
+                Ok(parcel) => self.take(parcel),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let monotonic = time::monotonic();
+            if monotonic.since(self.tended) >= TEND_EVERY {
+                self.tended = monotonic;
+                self.tend();
+            }
+        }
+        self.tend();
+        for book in &mut self.books {
+            book.finish(self.now);
+        }
+    }
+
+    fn take(&mut self, mut parcel: Parcel) {
+        if let Some(book) = self.books.get_mut(parcel.log) {
+            book.take(&parcel.flows, &self.shared);
+        }
+        if !self.live {
+            let latest = parcel.flows.iter().map(|closed| closed.last).max();
+            let before = self.now;
+            self.now = self.now.max(latest.unwrap_or_default());
+            if self.now.secs() / BUCKET != before.secs() / BUCKET {
+                self.tend();
+            }
+        }
+        parcel.flows.clear();
+        // one more that nobody needs
+        let _ = self.emptied.try_send(parcel.flows);
+    }
+
+    fn tend(&mut self) {
+        if self.live {
+            self.now = time::now();
+        }
+        self.note_losses();
+        let cut = self.shared.take_cut();
+        for book in &mut self.books {
+            book.tend(self.now, cut, &self.shared);
+        }
+    }
+
+    /// Which interfaces packets of may have been lost, since this was last asked.
+    fn note_losses(&mut self) {
+        let losses = (self.ask)();
+        // without packets there is no time yet
+        let from = if self.asked > self.now {
+            self.now
+        } else {
+            self.asked
+        };
+        self.asked = self.now;
+        let any = losses.of_any > self.lost.0;
+        self.lost.0 = losses.of_any;
+        for (eni, lost) in losses.of_one {
+            let Some(number) = self.shared.enis.number(&eni) else {
+                continue;
+            };
+            let before = self.lost.1.insert(number, lost).unwrap_or(0);
+            if lost > before {
+                self.books
+                    .iter_mut()
+                    .for_each(|book| book.skip(number, from, self.now));
+            }
+        }
+        if any {
+            self.books
+                .iter_mut()
+                .for_each(|book| book.skip_all(from, self.now));
+        }
+    }
+}

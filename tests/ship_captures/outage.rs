@@ -1,0 +1,65 @@
+//! An outage without end: budgets hold, retention goes on, capture is not touched.
+
+use crate::common;
+use crate::disk_support::{World, check, deliver, wait_until};
+use crate::scene::{Nobody, SMALL, Scene, number, ship};
+
+fn bytes(scene: &Scene) -> u64 {
+    let files = common::files(&scene.out()).into_iter();
+    files.map(|f| f.metadata().map_or(0, |m| m.len())).sum()
+}
+
+#[test]
+fn retention_waits_for_what_waits_until_the_budget_gives_it_up_and_the_disk_does_not_fill() {
+    let (scene, nobody) = (Scene::new(), Nobody::new());
+    let config = format!(
+        "{SMALL}[retention]\nmax_size = '1MiB'\n{}",
+        ship(&nobody.endpoint(), "budget = '256KiB'")
+    );
+    let mut sensor = scene.start(&config);
+    for _ in 0..8 {
+        deliver(&sensor, "1", 300);
+        wait_until("the bound", || bytes(&scene) <= 1 << 20);
+    }
+    wait_until("the budget", || {
+        number(&sensor, "given_up_files") > 0 && number(&sensor, "pending_bytes") <= 256 << 10
+    });
+    // what waits was never deleted, and is the newest
+    let (waiting, published) = (scene.waiting(), scene.published());
+    assert!(waiting.is_subset(&published), "{waiting:?} {published:?}");
+    let newest: std::collections::BTreeSet<_> = published
+        .iter()
+        .rev()
+        .take(waiting.len())
+        .cloned()
+        .collect();
+    assert_eq!(waiting, newest);
+    assert_eq!(sensor.get("/healthz").unwrap().0, 200);
+    assert!(number(&sensor, "given_up_bytes") > 256 << 10);
+    sensor.wait_logged("files that waited to be shipped are given up");
+    check(&sensor.stop(), &std::path::Path::to_owned);
+    scene.verify();
+}
+
+#[test]
+fn a_disk_that_needs_room_has_files_given_up_whatever_the_budget_says() {
+    let Some(world) = World::small("12m") else {
+        println!("this needs root: nothing was checked");
+        return;
+    };
+    let nobody = Nobody::new();
+    let config = format!(
+        "{SMALL}[retention]\nmin_free = '6MiB'\n{}",
+        ship(&nobody.endpoint(), "budget = 0")
+    );
+    let sensor = world.sensor(&config);
+    for _ in 0..4 {
+        deliver(&sensor, "1", 3000);
+        wait_until("room", || {
+            sensor.status()["retention"]["free_bytes"].as_u64() >= Some(6 << 20)
+        });
+    }
+    assert!(number(&sensor, "given_up_files") > 0);
+    wait_until("health", || sensor.get("/healthz").unwrap().0 == 200);
+    world.check(&sensor.stop());
+}
