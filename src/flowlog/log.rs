@@ -394,7 +394,11 @@ impl Log {
             let header = self.header();
             Growing::begin(&folder, name.clone(), &header)
         });
-        begun.map_err(|source| self.lose("begin", self.publisher.directory.join(&name), 1, source))
+        begun.map_err(|source| {
+            // somebody may have removed the hidden folder: the next file makes it again
+            self.work = None;
+            self.lose("begin", self.publisher.directory.join(&name), 1, source)
+        })
     }
 
     /// The hidden folder, which is made for the first file.
