@@ -128,7 +128,6 @@ impl Book {
 
     /// What is due at `now`. `cut` says that a worker is no more.
     pub(super) fn tend(&mut self, now: Timestamp, cut: bool, shared: &Shared) {
-        self.learn(now, shared);
         self.note_lost(shared);
         if cut {
             self.windows
@@ -240,7 +239,7 @@ impl Book {
     }
 
     /// Looks after what is known of interfaces, where there is news.
-    fn learn(&mut self, now: Timestamp, shared: &Shared) {
+    pub(super) fn learn(&mut self, now: Timestamp, shared: &Shared) {
         let news = (shared.enis.news(), shared.generation());
         if self.news.replace(news) == Some(news) {
             return;

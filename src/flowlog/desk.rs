@@ -21,8 +21,10 @@ use crate::flowlog::{BUCKET, Config, Eni, Meter, Problem, Setup, Stats, Summary}
 use crate::logging::said;
 use crate::time::{self, Monotonic, Timestamp};
 
-/// Parcels that may wait: 256 flows each.
-const PARCELS: usize = 512;
+/// Parcels that may wait, 256 flows each: as many as hold half of all open flows, within these bounds.
+const FEWEST_PARCELS: usize = 16;
+const MOST_PARCELS: usize = 512;
+const HALF_PARCEL: usize = 512;
 /// How often what is due is looked for.
 const TEND_EVERY: Duration = Duration::from_millis(200);
 /// How long a worker waits for room where packets are files.
@@ -60,11 +62,13 @@ pub fn start(
     live: bool,
     ask: Ask,
 ) -> std::io::Result<(Running, Vec<Meter>)> {
+    let flows = setup.parts.iter().map(|p| p.config.max_flows as usize);
+    let room = (flows.sum::<usize>() / HALF_PARCEL).clamp(FEWEST_PARCELS, MOST_PARCELS);
     let names = setup.parts.iter().map(|p| p.config.name.clone()).collect();
     let now = time::now();
     let shared = Arc::new(Shared::new(setup));
-    let (parcels, queue) = bounded(PARCELS);
-    let (emptied, spare) = bounded(PARCELS);
+    let (parcels, queue) = bounded(room);
+    let (emptied, spare) = bounded(room);
     let door = Door {
         parcels,
         emptied: spare,
@@ -173,7 +177,7 @@ impl Desk {
             ask,
             lost: (0, BTreeMap::new()),
             asked: now,
-            now: if live { now } else { Timestamp::default() },
+            now: Timestamp::default(),
             tended: Monotonic::default(),
         }
     }
@@ -234,6 +238,12 @@ impl Desk {
     fn tend(&mut self) {
         if self.live {
             self.now = time::now();
+        } else if self.now == Timestamp::default() {
+            // without packets there is no time yet
+            return;
+        }
+        for book in &mut self.books {
+            book.learn(self.now, &self.shared);
         }
         self.note_losses();
         let cut = self.shared.take_cut();
@@ -245,12 +255,7 @@ impl Desk {
     /// Which interfaces packets of may have been lost, since this was last asked.
     fn note_losses(&mut self) {
         let losses = (self.ask)();
-        // without packets there is no time yet
-        let from = if self.asked > self.now {
-            self.now
-        } else {
-            self.asked
-        };
+        let from = self.asked.min(self.now);
         self.asked = self.now;
         let any = losses.of_any > self.lost.0;
         self.lost.0 = losses.of_any;

@@ -15,7 +15,7 @@ use crate::flowlog::shared::Shared;
 use crate::flowlog::{Eni, Setup, Stats};
 use crate::headers::Outline;
 use crate::packet::{Peer, Vni};
-use crate::time::Timestamp;
+use crate::time::{self, Timestamp};
 
 /// Flows that are closed with a batch at least, so that few large batches do not fall behind.
 const LEAST_DUE: usize = 256;
@@ -57,6 +57,8 @@ pub struct Meter {
     setup: Arc<Setup>,
     generation: u64,
     scales: Vec<Scale>,
+    /// Whether the packets' own times are the clock.
+    by_packets: bool,
     /// Packets since the clock was last set.
     packets: usize,
 }
@@ -70,8 +72,14 @@ impl Meter {
             let stats = shared.stats.get(log).map(Arc::clone).unwrap_or_default();
             Scale::new(limits(part, workers), outbox, stats)
         };
-        let scales = setup.parts.iter().enumerate().map(scale).collect();
+        let mut scales: Vec<Scale> = setup.parts.iter().enumerate().map(scale).collect();
+        let by_packets = patience != Patience::None;
+        if !by_packets {
+            let now = time::now();
+            scales.iter_mut().for_each(|scale| scale.table.tick(now));
+        }
         Self {
+            by_packets,
             generation: shared.generation(),
             scales,
             setup,
@@ -120,6 +128,9 @@ impl Meter {
             logs &= logs - 1;
             if let (Some(scale), Some(part)) = (self.scales.get_mut(log), self.setup.parts.get(log))
             {
+                if self.by_packets {
+                    scale.table.tick(sight.time);
+                }
                 scale.add(part, sight, seen.as_ref());
             }
         }

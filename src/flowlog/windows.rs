@@ -33,6 +33,22 @@ struct Marks {
 }
 
 impl Marks {
+    fn at(window: u64) -> Self {
+        Self {
+            latest: window,
+            data: 0,
+            skip: 0,
+            since: window,
+        }
+    }
+
+    fn skip(&mut self, from: u64, to: u64) {
+        self.move_to(to);
+        for window in from.max(to.saturating_sub(BACK))..=to {
+            self.skip |= self.bit(window);
+        }
+    }
+
     fn move_to(&mut self, window: u64) {
         if window > self.latest {
             let by = u32::try_from(window - self.latest).unwrap_or(u32::MAX);
@@ -66,6 +82,8 @@ pub(super) struct Windows {
     next: Option<u64>,
     /// Whether anything is to be told as SKIPDATA.
     skips: bool,
+    /// Of any interface.
+    any: Marks,
     /// By number; none for those of other flow logs.
     marks: Vec<Option<Marks>>,
 }
@@ -80,6 +98,7 @@ impl Windows {
             from: Timestamp::default(),
             next: None,
             skips: false,
+            any: Marks::at(0),
             marks: Vec::new(),
         }
     }
@@ -110,23 +129,23 @@ impl Windows {
 
     /// Packets of an interface may have been lost between these times.
     pub(super) fn skip(&mut self, eni: u32, first: Timestamp, last: Timestamp) {
-        let from = self.begin(first).max(self.next.unwrap_or(0));
-        let to = self.window(last).max(from);
-        let Some(marks) = self.marks_of(eni, to) else {
-            return;
-        };
-        marks.move_to(to);
-        for window in from.max(to.saturating_sub(BACK))..=to {
-            marks.skip |= marks.bit(window);
+        let (from, to) = self.touched(first, last);
+        if let Some(marks) = self.marks_of(eni, to) {
+            marks.skip(from, to);
         }
-        self.skips = true;
     }
 
-    /// Packets of any interface that is active may have been lost between these times.
+    /// Packets of any interface that is active may have been lost between these times; of one, too, that is heard of only later.
     pub(super) fn skip_all(&mut self, first: Timestamp, last: Timestamp) {
-        for eni in self.active(last) {
-            self.skip(eni, first, last);
-        }
+        let (from, to) = self.touched(first, last);
+        self.any.skip(from, to);
+    }
+
+    /// The intervals that a loss touches and that have not been told.
+    fn touched(&mut self, first: Timestamp, last: Timestamp) -> (u64, u64) {
+        let from = self.begin(first).max(self.next.unwrap_or(0));
+        self.skips = true;
+        (from, self.window(last).max(from))
     }
 
     /// The interfaces of which something was heard lately.
@@ -160,10 +179,12 @@ impl Windows {
         if !self.skips && !nodata {
             return;
         }
+        let any = self.any.skip & self.any.bit(window) != 0;
         for (eni, marks) in (0_u32..).zip(&self.marks) {
             let Some(marks) = marks else { continue };
             let bit = marks.bit(window);
-            let status = if marks.skip & bit != 0 {
+            let among_any = any && marks.is_active(window) && marks.since <= window;
+            let status = if among_any || marks.skip & bit != 0 {
                 Status::SkipData
             } else if nodata && marks.data & bit == 0 && marks.since <= window {
                 Status::NoData
@@ -182,7 +203,7 @@ impl Windows {
     }
 
     fn has_skips(&self, from: u64) -> bool {
-        let mut known = self.marks.iter().flatten();
+        let mut known = self.marks.iter().flatten().chain([&self.any]);
         known.any(|marks| marks.skip != 0 && marks.latest >= from)
     }
 
@@ -205,12 +226,7 @@ impl Windows {
         if self.marks.len() <= at {
             self.marks.resize(at + 1, None);
         }
-        let fresh = Marks {
-            latest: window,
-            data: 0,
-            skip: 0,
-            since: window,
-        };
+        let fresh = Marks::at(window);
         // there by now
         let marks = self.marks.get_mut(at);
         marks.map(|marks| marks.get_or_insert(fresh))

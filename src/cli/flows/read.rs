@@ -212,7 +212,7 @@ impl Reading {
             }
         };
         for number in 1_u64.. {
-            match rows.next() {
+            match rows.next_record() {
                 Ok(None) => break,
                 Ok(Some(record)) if self.choices.iter().all(|c| c.takes(&record)) => take(&record)?,
                 Ok(Some(_)) => self.left_out += 1,
