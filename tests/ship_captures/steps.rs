@@ -187,7 +187,7 @@ fn a_session_has_its_own_part_of_the_key_or_is_not_shipped_and_a_reload_changes_
         )
     };
     let head = SMALL.to_owned() + &ship(&nobody.endpoint(), "");
-    let sensor = scene.start(&(head.clone() + &sessions("false")));
+    let mut sensor = scene.start(&(head.clone() + &sessions("false")));
     deliver(&sensor, "1-2", 300);
     wait_until("files that wait", || scene.waiting().len() >= 2);
     wait_until("files of both", || {
@@ -199,12 +199,14 @@ fn a_session_has_its_own_part_of_the_key_or_is_not_shipped_and_a_reload_changes_
             .iter()
             .all(|n| n.starts_with("team/a/web/web-"))
     );
+    let head = head.replace("[ship]", "[ship]\nbudget = '1GiB'");
     let text = head + &sessions("true");
     fs::write(scene.folder.path().join("mirrortap.toml"), text).unwrap();
     sensor.signal("HUP");
     wait_until("the reload", || {
         sensor.status()["config"]["generation"] == 2
     });
+    sensor.wait_logged("Only a restart changes: ship.");
     deliver(&sensor, "2", 200);
     wait_until("the other session's files", || {
         scene.waiting().iter().any(|n| n.starts_with("dns/dns-"))
