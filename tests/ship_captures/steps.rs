@@ -172,7 +172,7 @@ fn without_a_manifest_files_are_described_and_what_was_shipped_is_remembered_all
         let told = scene.pending().path(&format!("{name}.json")).unwrap();
         let told: Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
         assert_eq!(told["session"], "vni-1");
-        assert!(told["packets"].as_u64() > Some(0));
+        assert!(told["bytes"].as_u64() > Some(0));
     }
     sensor.stop();
 }
