@@ -69,6 +69,17 @@ printf '%s\n' '{"sequence":1,"time":"2026-01-01T00:00:00.000000000Z","run":"00",
     printf '%s' '{"sequence":2,"time":"2026-01-01T00:00:00.000000000Z","run":"00","kind":"published","name":"web/a","bytes":3,"sha256":"'
 } | text manifest
 
+# flow logs: recover takes the format from the first byte: 2 and 3 are packed by the target
+header='version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status'
+line='2 123456789010 eni-1235b8ca123456789 172.31.16.139 172.31.16.21 20641 22 6 20 4249 1418530010 1418530070 ACCEPT OK'
+printf '\002%s\n%s\n%s\n' "$header" "$line" "$line" | text flow_recover
+printf '\003%s\n%s\n%s' "$header" "$line" "$line" | text flow_recover
+{ printf '\000' && printf '%s\n%s\n' "$header" "$line" | gzip; } | text flow_recover
+{ printf '\001' && printf '%s\n%s\n' "$header" "$line" | gzip | head -c 120; } | text flow_recover
+printf '%s' '{"NetworkInterfaces":[{"NetworkInterfaceId":"eni-1235b8ca123456789","OwnerId":"123456789010","VpcId":"vpc-1","SubnetId":"subnet-1","PrivateIpAddress":"10.0.0.1","PrivateIpAddresses":[{"PrivateIpAddress":"10.0.0.2"}],"Ipv6Addresses":[{"Ipv6Address":"2001:db8::1"}],"MacAddress":"02:2f:8f:b0:cf:75","AvailabilityZone":"eu-central-1a","TagSet":[{"Key":"Name","Value":"a b"}]}]}' | text interfaces
+printf '0123456789abcdef%s' '{"prefixes":[{"ip_prefix":"52.92.0.0/16","service":"S3"},{"ip_prefix":"52.0.0.0/8","service":"AMAZON"}],"ipv6_prefixes":[{"ipv6_prefix":"2600:1f00::/24","service":"EC2"}]}' | text ip_ranges
+printf '\001\000\100x\001\000y' | text flow_parquet
+
 for target in corpus/*; do
     echo "$(find "$target" -type f | wc -l) seeds for $(basename "$target")"
 done

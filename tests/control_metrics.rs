@@ -15,6 +15,7 @@ use mirrortap::control::{
 };
 use mirrortap::flowlog::Summary;
 use mirrortap::packet::{DropReason, FilterReason, Tally};
+use mirrortap::ship::{QueueStanding, Standing};
 
 /// Type and label names of a metric.
 type Shape = (String, BTreeSet<String>);
@@ -47,11 +48,22 @@ fn everything() -> Snapshot {
         workers: vec![Worker::default()],
         writers: vec![Writer::default()],
         flow_logs: [("default".to_owned(), Summary::default())].into(),
+        ship: shipping(),
         sandbox: Sandbox {
             parts: [("files", true)].into(),
             ..Sandbox::default()
         },
         ..Snapshot::default()
+    }
+}
+
+fn shipping() -> Standing {
+    let mut queue = QueueStanding::default();
+    let refused = [("too_old".to_owned(), 1)];
+    queue.status.refused_events.extend(refused);
+    Standing {
+        queues: [("captures".to_owned(), queue)].into(),
+        ended: None,
     }
 }
 

@@ -75,7 +75,8 @@ fn a_folder_of_packed_files_is_summed() {
     packed("gzip", folder.path(), "AWSLogs/2015/12/a.log", V2);
     packed("zstd", folder.path(), "AWSLogs/2021/03/b.log", V5);
     fs::write(folder.path().join("c.log"), format!("{V2}{V2}")).unwrap();
-    fs::write(folder.path().join("d.log.parquet"), "PAR1").unwrap();
+    let parquet = mirrortap::record::parquet::from_lines(V5.as_bytes(), Vec::new()).unwrap();
+    fs::write(folder.path().join("d.log.parquet"), parquet).unwrap();
     fs::write(folder.path().join("README.md"), "no flow log").unwrap();
     fs::create_dir(folder.path().join("folder.log")).unwrap();
     let pipe = folder.path().join("pipe.log");
@@ -90,11 +91,10 @@ fn a_folder_of_packed_files_is_summed() {
     let out = flows(&["--json", path]);
     assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
     let report = object(&out);
-    assert_eq!(report["files"], 3);
-    assert_eq!(report["parquet_files_left_out"], 1);
-    assert_eq!(report["records"], 3 * 4 + 2);
-    assert_eq!(report["packets"], 3 * 48 + 21);
-    assert_eq!(report["bytes"], 3 * 9170 + 15_515);
+    assert_eq!(report["files"], 4);
+    assert_eq!(report["records"], 3 * 4 + 2 * 2);
+    assert_eq!(report["packets"], 3 * 48 + 2 * 21);
+    assert_eq!(report["bytes"], 3 * 9170 + 2 * 15_515);
     assert_eq!(
         (&report["no_data"], &report["skip_data"]),
         (&json!(3), &json!(3))
@@ -107,7 +107,49 @@ fn a_folder_of_packed_files_is_summed() {
     assert_eq!(report["end"], 1_616_729_349);
     let first = &report["top"][0];
     assert_eq!(first["srcaddr"], "52.95.128.179");
-    assert_eq!(first["bytes"], 15_044);
+    assert_eq!(first["bytes"], 2 * 15_044);
+}
+
+#[test]
+fn damaged_parquet_is_told_and_the_rest_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.log"), V2).unwrap();
+    let whole = mirrortap::record::parquet::from_lines(V5.as_bytes(), Vec::new()).unwrap();
+    fs::write(folder.path().join("cut.parquet"), &whole[..whole.len() - 9]).unwrap();
+    let mut changed = whole.clone();
+    changed[60..120].fill(0xFF);
+    fs::write(folder.path().join("changed.parquet"), changed).unwrap();
+    fs::write(folder.path().join("empty.parquet"), "PAR1").unwrap();
+    fs::write(folder.path().join("whole.parquet"), whole).unwrap();
+    let out = flows(&["--json", folder.path().to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(65), "{out:?}");
+    let report = object(&out);
+    assert_eq!(
+        (&report["files"], &report["damaged_files"]),
+        (&json!(5), &json!(3))
+    );
+    assert_eq!(report["records"], 4 + 2);
+    let told = text(&out.stderr);
+    for name in ["cut.parquet", "changed.parquet", "empty.parquet"] {
+        assert!(told.contains(name), "{told}");
+    }
+    assert!(!told.contains("panicked"), "{told}");
+}
+
+#[test]
+fn parquet_from_a_pipe_is_refused_with_advice() {
+    let whole = mirrortap::record::parquet::from_lines(V5.as_bytes(), Vec::new()).unwrap();
+    let mut command = Command::new(common::PROGRAM);
+    command
+        .args(["flows", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    // it may have seen enough before all is written
+    let _ = child.stdin.take().unwrap().write_all(&whole);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(65));
+    assert!(text(&out.stderr).contains("name the file"), "{out:?}");
 }
 
 #[test]

@@ -272,6 +272,12 @@ impl Config {
         for (key, message) in self.ship.problems(self.bounds().output.max_size) {
             fail(&["ship", key], &message);
         }
+        if self.ship.is_on() && self.flow_log.iter().any(|log| log.name == ship::CAPTURES) {
+            fail(
+                &["ship", "bucket"],
+                "a flow log is called \"captures\", as the queue of capture files is; call it otherwise",
+            );
+        }
         list.extend(self.tight_sessions(table));
         list.extend(self.unshippable_sessions(table));
         list

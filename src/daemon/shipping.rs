@@ -7,9 +7,17 @@ use std::io;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::flowlog;
 use crate::pipeline::Pipeline;
-use crate::ship::{CAPTURES, Heard, Lane, Listen, Orders, Overseer, Pending, Plan, Queue, Shipper};
+use crate::ship::{
+    After, CAPTURES, Destination, Heard, Lane, Listen, Orders, Overseer, Pending, Plan, Queue,
+    Shipper,
+};
 use crate::sink::capture::{self, Loader, Shipments};
+use crate::units::Size;
+
+/// Larger files of flow logs go in parts of this size.
+const PART: Size = Size::mebibytes(16);
 
 /// What is to be shipped, before anything is open.
 #[derive(Debug)]
@@ -71,14 +79,37 @@ fn plan(config: &Config) -> Plan {
         let pending = capture::pending_of(&config.output);
         config.ship.queue(pending.root().to_owned())
     });
+    let logs = config.flow_log.iter().filter_map(of_flow_log);
     Plan {
-        queues: captures.into_iter().collect(),
+        queues: captures.into_iter().chain(logs).collect(),
     }
 }
 
+/// The queue of a flow log, where it has a destination.
+fn of_flow_log(log: &flowlog::Config) -> Option<Queue> {
+    let s3 = log.s3.clone().map(Destination::S3);
+    let group = log.cloudwatch.clone();
+    let group = group.map(|group| Destination::CloudWatch {
+        group,
+        stream: log.flow_log_id(),
+    });
+    Some(Queue {
+        name: log.name.clone(),
+        folder: log.pending(),
+        destination: s3.or(group)?,
+        after: After::Forget,
+        bandwidth: None,
+        part_size: PART.bytes(),
+    })
+}
+
 /// The most bytes that wait in a queue.
-fn budget(config: &Config, _queue: &str) -> u64 {
-    config.ship.budget.bytes()
+fn budget(config: &Config, queue: &str) -> u64 {
+    let mut logs = config.flow_log.iter();
+    match logs.find(|log| log.name == queue) {
+        Some(log) => log.spool_budget.bytes(),
+        None => config.ship.budget.bytes(),
+    }
 }
 
 /// Asks the process for its latest status.

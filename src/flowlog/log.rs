@@ -68,8 +68,8 @@ pub struct Counts {
 /// A file that could not be written: its records are lost, and counted.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot {doing} the flow log {}: {source}; {records} records are lost; make room, or check that the folder may be written to",
-    file.display()
+    "cannot {doing} the flow log {}: {source}; {}make room, or check that the folder may be written to",
+    file.display(), lost(*records)
 )]
 pub struct Error {
     /// What was being done.
@@ -80,6 +80,14 @@ pub struct Error {
     pub records: u64,
     /// What the system said.
     pub source: io::Error,
+}
+
+fn lost(records: u64) -> String {
+    match records {
+        0 => String::new(),
+        1 => "1 record is lost; ".to_owned(),
+        many => format!("{many} records are lost; "),
+    }
 }
 
 /// A flow log that is being written.
@@ -286,7 +294,7 @@ impl Log {
     }
 
     fn flush(&mut self, now: Timestamp) -> Result<(), Error> {
-        if now.saturating_sub(FLUSH) < self.flushed {
+        if !is_due(self.flushed, FLUSH, now) {
             return Ok(());
         }
         self.flushed = now;
@@ -306,7 +314,7 @@ impl Log {
     }
 
     fn retain(&mut self, now: Timestamp) -> Result<(), Error> {
-        if !self.keep.is_set() || now.saturating_sub(LOOK) < self.looked {
+        if !self.keep.is_set() || !is_due(self.looked, LOOK, now) {
             return Ok(());
         }
         self.looked = now;
@@ -455,4 +463,9 @@ impl Log {
             source,
         }
     }
+}
+
+/// Whether it is time for something again. A clock that was set back is no reason to wait until it is where it was.
+fn is_due(last: Timestamp, every: Duration, now: Timestamp) -> bool {
+    now < last || now.saturating_sub(every) >= last
 }

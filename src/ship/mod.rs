@@ -16,6 +16,8 @@ mod courier;
 mod lane;
 #[cfg(feature = "aws")]
 pub mod logs;
+#[cfg(feature = "aws")]
+pub mod objects;
 mod overseer;
 mod pending;
 mod plan;

@@ -78,12 +78,18 @@ impl Pending {
         fs::File::open(folder)?.sync_all()
     }
 
-    /// A copy, whole before it has its name.
+    /// A link, or else a copy, whole before it has its name.
     fn replace(&self, file: &Path, to: &Path) -> io::Result<()> {
         let aside = self.state().join("copy.partial");
         fs::create_dir_all(self.state())?;
-        fs::copy(file, &aside)?;
-        fs::File::open(&aside)?.sync_all()?;
+        // one that a crash left may be a link to another file: it is not written into
+        let _ = fs::remove_file(&aside);
+        if fs::hard_link(file, &aside).is_err() {
+            // `fs::copy` sets rights, which the sensor's cage forbids
+            let mut copy = fs::File::create_new(&aside)?;
+            io::copy(&mut fs::File::open(file)?, &mut copy)?;
+            copy.sync_all()?;
+        }
         fs::rename(&aside, to)
     }
 

@@ -309,6 +309,37 @@ fn a_ring_gets_a_socket_to_ask_about_interfaces_and_can_do_nothing_else_with_it(
     assert_eq!(said, format!("true true {0} {0} {0}", libc::EPERM));
 }
 
+#[test]
+#[rustfmt::skip]
+fn who_speaks_with_servers_can_connect_and_can_neither_serve_nor_speak_with_programs_of_this_machine() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let address: socket2::SockAddr = to.into();
+    let secret = place.outside.path().join("secret");
+    let said = in_a_child(|out| {
+        place.close(Calls::Connect);
+        let connected = std::net::TcpStream::connect(to);
+        let _ = write!(out, "{} ", connected.and_then(|c| c.set_nodelay(true)).is_ok());
+        let _ = write!(out, "{} ", File::open(&secret).is_err());
+        let (to, len) = (address.as_ptr() as Long, Long::from(address.len()));
+        let [stream, datagram, raw] = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW].map(Long::from);
+        let [inet, unix, netlink] = [libc::AF_INET, libc::AF_UNIX, libc::AF_NETLINK].map(Long::from);
+        refused(&[
+            ("socket of this machine", libc::SYS_socket, [unix, stream, 0, 0, 0, 0]),
+            ("datagrams of this machine", libc::SYS_socket, [unix, datagram, 0, 0, 0, 0]),
+            ("socket of the kernel", libc::SYS_socket, [netlink, raw, 0, 0, 0, 0]),
+            ("raw socket", libc::SYS_socket, [inet, raw, 0, 0, 0, 0]),
+            ("bind", libc::SYS_bind, [0, to, len, 0, 0, 0]),
+            ("listen", libc::SYS_listen, [0, 1, 0, 0, 0, 0]),
+            ("sendto with an address", libc::SYS_sendto, [0, to, 1, 0, to, len]),
+            ("execve", libc::SYS_execve, [to, 0, 0, 0, 0, 0]),
+        ], out);
+    });
+    assert_eq!(said, "true true ");
+    assert!(listener.accept().is_ok());
+}
+
 /// What becomes of an attempt: `ok`, or the kind of error.
 fn told<T>(result: std::io::Result<T>) -> String {
     result.map_or_else(|e| format!("{:?}", e.kind()), |_| "ok".to_owned())

@@ -221,7 +221,7 @@ impl Seaweed {
             .env("HOME", folder)
             .env("GOMAXPROCS", "2")
             // without it, requests for encryption at rest are refused
-            .env("WEED_S3_SSE_KEK_PASSPHRASE", "of tests")
+            .env("WEED_S3_SSE_KEY", "of tests")
             .current_dir(folder);
         let mut server = Running::start(command, folder.join("log"));
         let port = self.port();

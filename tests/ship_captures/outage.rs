@@ -1,11 +1,13 @@
 //! An outage without end: budgets hold, retention goes on, capture is not touched.
 
-use crate::common;
 use crate::disk_support::{World, check, deliver, wait_until};
 use crate::scene::{Nobody, SMALL, Scene, number, ship};
 
 fn bytes(scene: &Scene) -> u64 {
-    let files = common::files(&scene.out()).into_iter();
+    let files = scene
+        .published()
+        .into_iter()
+        .map(|name| scene.out().join(name));
     files.map(|f| f.metadata().map_or(0, |m| m.len())).sum()
 }
 

@@ -21,17 +21,21 @@ pub(crate) fn ship(endpoint: &str, more: &str) -> String {
     format!("[ship]\nbucket = 'evidence'\nprefix = 'sensor-1'\nendpoint = '{endpoint}'\n{more}\n")
 }
 
-/// An address of this machine that answers nothing: the port stays taken, so that nobody else gets it.
-pub(crate) struct Nobody(std::net::TcpListener);
+/// An address of this machine that refuses connections: its port is taken, so that nobody else gets it, and not listened on.
+pub(crate) struct Nobody(socket2::Socket);
 
 impl Nobody {
     pub(crate) fn new() -> Self {
-        // bound and not served: who connects is never answered
-        Self(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).unwrap();
+        Self(socket)
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.0.local_addr().unwrap())
+        let address = self.0.local_addr().unwrap().as_socket().unwrap();
+        format!("http://{address}")
     }
 }
 
@@ -85,11 +89,19 @@ impl Scene {
 
     /// Published files, by their path below the output.
     pub(crate) fn published(&self) -> BTreeSet<String> {
-        let below = |path: &PathBuf| {
-            let below = path.strip_prefix(self.out()).unwrap();
-            below.to_str().unwrap().to_owned()
+        let names = |folder: &Path| -> Vec<String> {
+            let entries = fs::read_dir(folder).unwrap().map(|e| e.unwrap());
+            let names = entries.map(|e| e.file_name().into_string().unwrap());
+            names.filter(|name| !name.starts_with('.')).collect()
         };
-        common::files(&self.out()).iter().map(below).collect()
+        let out = self.out();
+        let sessions = names(&out).into_iter().filter(|s| out.join(s).is_dir());
+        let below = |s: String| {
+            names(&out.join(&s))
+                .into_iter()
+                .map(move |n| format!("{s}/{n}"))
+        };
+        sessions.flat_map(below).collect()
     }
 
     /// Lines of the manifest of one kind.

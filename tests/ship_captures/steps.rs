@@ -30,11 +30,8 @@ fn a_published_file_waits_with_its_line_of_the_manifest_and_is_told_as_shipped_w
     });
     assert_eq!(scene.names("shipped"), arrived);
     for line in scene.lines("shipped") {
-        let key = format!("sensor-1/{}", line["name"].as_str().unwrap());
-        assert_eq!(
-            (&line["bucket"], &line["key"]),
-            (&"evidence".into(), &key.into())
-        );
+        let object = format!("s3://evidence/sensor-1/{}", line["name"].as_str().unwrap());
+        assert_eq!(line["object"], object);
     }
     let (_, metrics) = sensor.get("/metrics").unwrap();
     assert!(metrics.contains("mirrortap_ship_pending_files{queue=\"captures\"}"));
@@ -215,11 +212,11 @@ fn a_session_has_its_own_part_of_the_key_or_is_not_shipped_and_a_reload_changes_
     let arrived = scene.take_all();
     wait_until("all to be told", || scene.done().is_empty());
     let keys = scene.lines("shipped");
-    let keys: Vec<_> = keys.iter().map(|l| l["key"].as_str().unwrap()).collect();
+    let keys: Vec<_> = keys.iter().map(|l| l["object"].as_str().unwrap()).collect();
     assert!(
         arrived
             .iter()
-            .all(|name| keys.contains(&format!("sensor-1/{name}").as_str()))
+            .all(|name| keys.contains(&format!("s3://evidence/sensor-1/{name}").as_str()))
     );
     sensor.stop();
     scene.verify();
@@ -248,7 +245,7 @@ fn a_table_that_cannot_be_followed_is_refused_with_its_place() {
         ),
         (
             "[[session]]\nname = 'a'\nvni = 1\n[session.ship]\nprefix = '/x'\n",
-            ":4:10:",
+            ":4:1:",
             "ship.prefix",
         ),
     ] {

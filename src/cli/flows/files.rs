@@ -62,8 +62,12 @@ impl Found {
 
 /// Pipes and devices are not read unless they are named: they may never end.
 fn is_flow_log(path: &Path, name: &str) -> bool {
-    let named = ENDINGS.iter().any(|ending| name.ends_with(ending));
-    named && fs::metadata(path).is_ok_and(|m| m.is_file())
+    is_named_so(name) && fs::metadata(path).is_ok_and(|m| m.is_file())
+}
+
+/// Whether it is called like a flow log.
+pub(super) fn is_named_so(name: &str) -> bool {
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// What a file holds.
@@ -86,8 +90,54 @@ pub(super) fn open(path: &Path) -> io::Result<Input> {
     if starts_as_parquet(&mut file)? {
         return Ok(Input::Parquet(file));
     }
-    let message = "it is Parquet, and this mirrortap was built without the feature \"parquet\"";
-    lines(file, message).map(Input::Lines)
+    lines(file, NO_PARQUET).map(Input::Lines)
+}
+
+const NO_PARQUET: &str =
+    "it is Parquet, and this mirrortap was built without the feature \"parquet\"";
+
+/// What comes from a bucket. Parquet is read here and there, so it is put aside first.
+#[cfg(feature = "aws")]
+pub(super) fn from_afar(mut raw: impl Read + 'static) -> io::Result<Input> {
+    let mut head = Vec::with_capacity(4);
+    raw.by_ref().take(4).read_to_end(&mut head)?;
+    #[cfg(feature = "parquet")]
+    if head == b"PAR1" {
+        return put_aside(&mut io::Cursor::new(head).chain(raw)).map(Input::Parquet);
+    }
+    lines(io::Cursor::new(head).chain(raw), NO_PARQUET).map(Input::Lines)
+}
+
+#[cfg(all(feature = "aws", feature = "parquet"))]
+fn put_aside(whole: &mut impl Read) -> io::Result<File> {
+    use std::io::Seek;
+
+    let mut file = nameless()?;
+    io::copy(whole, &mut file)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// A file that is gone when it is closed.
+#[cfg(all(feature = "aws", feature = "parquet"))]
+fn nameless() -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let folder = std::env::temp_dir();
+    let mut number = 0_u32;
+    loop {
+        let name = format!("mirrortap-flows-{}-{number}", std::process::id());
+        let path = folder.join(name);
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        match options.open(&path) {
+            Ok(file) => return fs::remove_file(&path).map(|()| file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {
+                number += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// What cannot be read twice is no Parquet, whose end is read first.

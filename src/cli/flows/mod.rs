@@ -1,8 +1,10 @@
 //! `mirrortap flows`: reads VPC Flow Logs, ours or AWS's own, sums them, and puts two sets side by side.
 //!
-//! Takes: files, folders, or standard input; text (plain, .gz or .zst) or Parquet. Gives: text or JSON on standard output. Holds: a
+//! Takes: files, folders, buckets, or standard input; text (plain, .gz or .zst) or Parquet. Gives: text or JSON on standard output. Holds: a
 //! damaged line is counted and told with file and line, and the rest is read; what is counted by key is bounded.
 
+#[cfg(feature = "aws")]
+mod bucket;
 mod cell;
 mod compare;
 mod compare_report;
@@ -28,8 +30,9 @@ use crate::record::{Columns, Field, Format};
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
-    /// Flow logs: files, or folders with .log, .gz, .zst, .txt and .parquet files in them; - is standard input.
-    #[arg(required = true, value_name = "FILE|DIR")]
+    /// Flow logs: files, or folders with .log, .gz, .zst, .txt and .parquet files in them; - is standard input;
+    /// s3://BUCKET/PREFIX is read like a folder.
+    #[arg(required = true, value_name = "FILE|DIR|s3://…")]
     paths: Vec<PathBuf>,
     /// What to sum by: fields, separated by commas. [default: srcaddr,dstaddr,protocol; with
     /// --compare interface-id and the 5-tuple]
@@ -61,6 +64,15 @@ pub(super) struct Args {
         requires = "compare"
     )]
     slack: u64,
+    /// The region of the bucket. [default: of the environment, the profile, or this instance]
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// Another address than AWS's for the bucket, as https://s3.example.
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// The profile of ~/.aws that may read the bucket. [default: credentials as AWS's own tools find them]
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
 }
 
 const HELP: &str = "\
@@ -77,6 +89,7 @@ Examples:
   mirrortap flows --where interface-id=eni-0123456789abcdef0 --where protocol=17 flows/
   mirrortap flows --records --json flows/ | jq 'select(.bytes > 1000000)'
   mirrortap flows --compare --where interface-id=eni-0123456789abcdef0 AWSLogs/ flows/
+  mirrortap flows --profile audit s3://logs/AWSLogs/123456789012/vpcflowlogs/eu-central-1/2026/11/28
 
 Exit codes: 0 all read (--compare: the second set lacks nothing), 1 the second set lacks something,
 65 damaged lines or files, 66 no such file.";
@@ -96,6 +109,7 @@ const BY_FLOW: [Field; 6] = [
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let columns = args.format.as_ref().map(Columns::from);
     let mut reading = Reading::new(columns, args.choices.clone());
+    reach(&args, &mut reading)?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let done = if args.compare {
         compare(&args, &mut reading, &mut out)
@@ -116,6 +130,28 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Err(Stop::Failed(failure)) => Err(failure),
     }
+}
+
+/// Buckets are within reach.
+#[cfg(feature = "aws")]
+fn reach(args: &Args, reading: &mut Reading) -> Result<(), Failure> {
+    reading.access = bucket::Access {
+        region: args.region.clone(),
+        endpoint: args.endpoint.clone(),
+        profile: args.profile.clone(),
+    };
+    Ok(())
+}
+
+#[cfg(not(feature = "aws"))]
+fn reach(args: &Args, _: &mut Reading) -> Result<(), Failure> {
+    let bucket = args.paths.iter().find(|path| path.starts_with("s3:"));
+    let asked = bucket.is_some() || args.region.is_some() || args.endpoint.is_some();
+    if asked || args.profile.is_some() {
+        let message = "this mirrortap was built without the feature \"aws\" and can't read s3://; copy the files, as with aws s3 cp";
+        return Err(Failure::new(failure::CONFIG, message));
+    }
+    Ok(())
 }
 
 fn fields(args: &Args, default: &[Field]) -> Vec<Field> {

@@ -5,13 +5,19 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::cli::failure::{self, Failure};
+#[cfg(feature = "aws")]
+use crate::cli::flows::bucket::{self, Access, Below};
 use crate::cli::flows::files::{self, Found, Input};
 #[cfg(feature = "parquet")]
 use crate::record::parquet::{Fault, Reader};
 use crate::record::{Columns, Field, Format, Record, Value};
+#[cfg(feature = "aws")]
+use crate::ship::aws::Failure as Trouble;
 
 /// The longest line that is taken for one. A record of all fields has some 1,500 bytes.
 const LONGEST: u64 = 64 * 1024;
+/// Of a folder.
+const NONE: &str = "has no .log, .gz, .zst, .txt or .parquet file in it";
 /// Damaged lines that are told one by one.
 const TOLD: u64 = 5;
 
@@ -60,6 +66,9 @@ pub(super) struct Reading {
     /// Columns of files without a header line, if they were told.
     given: Option<Columns>,
     choices: Vec<Choice>,
+    /// How buckets are asked.
+    #[cfg(feature = "aws")]
+    pub(super) access: Access,
     /// Files that were opened.
     pub(super) files: u64,
     /// Records that were not wanted.
@@ -77,6 +86,8 @@ impl Reading {
         Self {
             given,
             choices,
+            #[cfg(feature = "aws")]
+            access: Access::default(),
             files: 0,
             left_out: 0,
             damaged_lines: 0,
@@ -92,6 +103,11 @@ impl Reading {
         take: &mut impl FnMut(&Record<'_>) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         for path in paths {
+            #[cfg(feature = "aws")]
+            if let Some((bucket, prefix)) = bucket::address(path) {
+                self.bucket(path, Below::open(bucket, prefix, &self.access), take)?;
+                continue;
+            }
             let found = Found::below(path);
             for (folder, error) in &found.unreadable {
                 self.missing += 1;
@@ -99,8 +115,7 @@ impl Reading {
             }
             if found.files.is_empty() && found.unreadable.is_empty() {
                 self.missing += 1;
-                let what = "has no .log, .gz, .zst, .txt or .parquet file in it";
-                tell(&format!("{} {what}", path.display()));
+                tell(&format!("{} {NONE}", path.display()));
             }
             for file in &found.files {
                 self.read(file, take)?;
@@ -109,12 +124,57 @@ impl Reading {
         Ok(())
     }
 
+    /// Reads what is below an address in a bucket, one page after the other.
+    #[cfg(feature = "aws")]
+    fn bucket(
+        &mut self,
+        path: &Path,
+        below: Result<Below, Trouble>,
+        take: &mut impl FnMut(&Record<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let mut below = match below {
+            Ok(below) => below,
+            Err(trouble) => return self.no_bucket(&trouble.reason),
+        };
+        let before = self.files + self.missing + self.damaged_files;
+        while let Some(page) = below.next() {
+            match page {
+                Ok(objects) => {
+                    for object in &objects {
+                        self.input(&below.name(object), below.read(object), take)?;
+                    }
+                }
+                Err(trouble) => return self.no_bucket(&trouble.reason),
+            }
+        }
+        if before == self.files + self.missing + self.damaged_files {
+            return self.no_bucket(&format!("{} {NONE}", path.display()));
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "aws")]
+    fn no_bucket(&mut self, why: &str) -> Result<(), Stop> {
+        self.missing += 1;
+        tell(why);
+        Ok(())
+    }
+
     fn read(
         &mut self,
         file: &Path,
         take: &mut impl FnMut(&Record<'_>) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
-        match files::open(file) {
+        self.input(file, files::open(file), take)
+    }
+
+    fn input(
+        &mut self,
+        file: &Path,
+        opened: io::Result<Input>,
+        take: &mut impl FnMut(&Record<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        match opened {
             Ok(input) => {
                 self.files += 1;
                 match input {
@@ -152,7 +212,7 @@ impl Reading {
             }
         };
         for number in 1_u64.. {
-            match rows.next() {
+            match rows.next_record() {
                 Ok(None) => break,
                 Ok(Some(record)) if self.choices.iter().all(|c| c.takes(&record)) => take(&record)?,
                 Ok(Some(_)) => self.left_out += 1,

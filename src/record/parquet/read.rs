@@ -109,7 +109,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Fault::Row`]: this row is none. [`Fault::File`]: there will be no more.
-    pub fn next(&mut self) -> Result<Option<Record<'_>>, Fault> {
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Fault> {
         while self.row >= self.rows {
             if !self.load()? {
                 return Ok(None);

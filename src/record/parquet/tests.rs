@@ -21,7 +21,7 @@ fn packed(text: &str) -> Vec<u8> {
 fn unpacked(bytes: Vec<u8>) -> Result<String, Fault> {
     let mut reader = Reader::open(Bytes::from(bytes))?;
     let mut text = format!("{}\n", reader.columns().header());
-    while let Some(record) = reader.next()? {
+    while let Some(record) = reader.next_record()? {
         text.push_str(&format!("{record}\n"));
     }
     Ok(text)
@@ -38,14 +38,14 @@ fn what_is_written_is_read_again() {
 #[test]
 fn numbers_are_numbers_and_dashes_are_null() {
     let mut reader = Reader::open(Bytes::from(packed(LINES))).unwrap();
-    let first = reader.next().unwrap().unwrap();
+    let first = reader.next_record().unwrap().unwrap();
     assert_eq!(first.get(Field::Protocol), Value::Number(6));
     assert_eq!(first.values()[10], Value::Number(7));
-    reader.next().unwrap();
-    let last = reader.next().unwrap().unwrap();
+    reader.next_record().unwrap();
+    let last = reader.next_record().unwrap().unwrap();
     assert_eq!(last.get(Field::Packets), Value::Null);
     assert_eq!(last.get(Field::SrcAddr), Value::Null);
-    assert!(reader.next().unwrap().is_none());
+    assert!(reader.next_record().unwrap().is_none());
 }
 
 #[test]

@@ -137,14 +137,16 @@ fn kind(status: u16, code: &str) -> Kind {
         | "RequestLimitExceeded"
         | "LimitExceededException"
         | "SlowDown" => Kind::Throttled,
+        // what was sent is at fault, and would be again
+        "InvalidParameterException" => Kind::Refused,
         "OperationAbortedException" | "ServiceUnavailableException" => Kind::Server,
         _ => match status {
             401 | 403 => Kind::Access,
             404 => Kind::Missing,
             408 => Kind::Unreachable,
             429 => Kind::Throttled,
-            300..=399 | 500.. => Kind::Server,
-            _ => Kind::Refused,
+            // also what should never be asked, which a change of the configuration may mend
+            _ => Kind::Server,
         },
     }
 }

@@ -78,7 +78,7 @@ fn with_bundle(builder: ClientBuilder, path: &str) -> Result<ClientBuilder, Fail
 }
 
 /// An error with all that it was made from. The first sentence alone says only that a request failed.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+pub(in crate::ship) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

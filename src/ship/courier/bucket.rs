@@ -12,11 +12,10 @@ use bytes::Bytes;
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::path::Path as Key;
 use object_store::{
-    Attribute, Attributes, ClientOptions, HeaderMap, HeaderValue, ObjectStore, PutOptions,
-    PutPayload, RetryConfig,
+    Attribute, Attributes, HeaderMap, HeaderValue, ObjectStore, PutOptions, PutPayload,
 };
 
-use crate::ship::aws::{self, Credentials, Settings};
+use crate::ship::aws::{self, Credentials, Place, Settings};
 use crate::ship::courier::failure::{Failure, told};
 use crate::ship::courier::pace::Pace;
 use crate::ship::courier::wire::{Answer, Wire};
@@ -44,20 +43,20 @@ impl Bucket {
         let settings = Settings::new(s3.profile.as_deref(), s3.region.as_deref());
         let wire = Wire::new(aws::patient(&settings)?, pace);
         let credentials = Credentials::new(settings.clone());
-        let place = Place::of(s3, &settings).await?;
-        let builder = place
-            .builder(s3)
+        let place = Place::of(s3.endpoint.as_deref(), &settings).await?;
+        let builder = says(place.builder(&s3.bucket), s3)
+            .with_checksum_algorithm(Checksum::SHA256)
             .with_credentials(credentials.clone())
             .with_http_connector(wire.clone());
         let build = |builder: AmazonS3Builder| {
             let built = builder.build();
             built.map_err(|error| Failure::local(&doing, &error))
         };
-        let mut says = HeaderMap::new();
+        let mut headers = HeaderMap::new();
         if s3.acl == Acl::BucketOwnerFullControl {
-            says.insert(ACL, HeaderValue::from_static("bucket-owner-full-control"));
+            headers.insert(ACL, HeaderValue::from_static("bucket-owner-full-control"));
         }
-        let options = place.options().with_default_headers(says);
+        let options = place.options().with_default_headers(headers);
         Ok(Self {
             maker: build(builder.clone().with_client_options(options))?,
             adder: build(builder)?,
@@ -134,59 +133,13 @@ impl Bucket {
     }
 }
 
-/// Where a bucket is.
-#[derive(Debug)]
-struct Place {
-    region: String,
-    /// Another address than that which follows from the region.
-    endpoint: Option<String>,
-}
-
-impl Place {
-    async fn of(s3: &S3, settings: &Settings) -> Result<Self, Failure> {
-        let variable = || settings.environment.get("AWS_ENDPOINT_URL_S3");
-        let endpoint = s3.endpoint.as_deref().or_else(variable);
-        let mut endpoint = endpoint.map(|e| e.trim_end_matches('/').to_owned());
-        let region = match (aws::region(settings).await, &endpoint) {
-            (Ok(region), _) => region,
-            // other servers have no regions, and sign with this one
-            (Err(_), Some(_)) => "us-east-1".to_owned(),
-            (Err(failure), None) => return Err(failure.into()),
-        };
-        let suffix = aws::suffix(&region);
-        if endpoint.is_none() && suffix != "amazonaws.com" {
-            endpoint = Some(format!("https://s3.{region}.{suffix}"));
-        }
-        Ok(Self { region, endpoint })
-    }
-
-    fn options(&self) -> ClientOptions {
-        let endpoint = self.endpoint.as_deref().unwrap_or_default();
-        ClientOptions::new().with_allow_http(endpoint.starts_with("http://"))
-    }
-
-    fn builder(&self, s3: &S3) -> AmazonS3Builder {
-        let never = RetryConfig {
-            max_retries: 0,
-            ..RetryConfig::default()
-        };
-        let builder = AmazonS3Builder::new()
-            .with_bucket_name(&s3.bucket)
-            .with_region(&self.region)
-            .with_retry(never)
-            .with_checksum_algorithm(Checksum::SHA256)
-            .with_client_options(self.options());
-        let builder = match &self.endpoint {
-            Some(endpoint) => builder.with_endpoint(endpoint),
-            // a certificate is for one step before the name: a bucket with dots in its name goes into the path
-            None => builder.with_virtual_hosted_style_request(!s3.bucket.contains('.')),
-        };
-        match (s3.sse, &s3.kms_key) {
-            (Sse::Bucket, _) => builder,
-            (Sse::Aes256, _) => encrypted(builder, "AES256"),
-            (Sse::Kms, Some(key)) => builder.with_sse_kms_encryption(key),
-            (Sse::Kms, None) => encrypted(builder, "aws:kms"),
-        }
+/// Says how objects are encrypted.
+fn says(builder: AmazonS3Builder, s3: &S3) -> AmazonS3Builder {
+    match (s3.sse, &s3.kms_key) {
+        (Sse::Bucket, _) => builder,
+        (Sse::Aes256, _) => encrypted(builder, "AES256"),
+        (Sse::Kms, Some(key)) => builder.with_sse_kms_encryption(key),
+        (Sse::Kms, None) => encrypted(builder, "aws:kms"),
     }
 }
 

@@ -7,6 +7,7 @@ mod backoff;
 mod board;
 mod bucket;
 mod failure;
+mod group;
 mod pace;
 mod queue;
 mod refused;

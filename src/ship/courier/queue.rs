@@ -34,7 +34,7 @@ impl Server {
     pub(super) fn new(queue: Queue, board: Rc<Board>) -> Self {
         let pending = Pending::at(&queue.folder);
         Self {
-            target: Target::new(&queue, &pending),
+            target: Target::new(&queue, &pending, &board),
             refused: Refused::new(&pending.state()),
             backoff: Backoff::new(),
             name: queue.name,
@@ -87,7 +87,7 @@ impl Server {
             let doing = format!("cannot list {}", self.pending.root().display());
             Failure::local(&doing, &error)
         })?;
-        self.target.sweep(&waiting).await;
+        self.target.sweep(&self.pending, &waiting).await;
         let mut last = None;
         for entry in &waiting {
             match self.target.send(&self.pending, entry).await {

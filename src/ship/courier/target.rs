@@ -3,14 +3,15 @@
 //! Takes: a [`Queue`]'s destination. Gives: files that have arrived there, one after the other. Holds: what is known of the destination (credentials, a region) is asked for
 //! again after it was refused; the file that was sent is the one that waits, and not another that has got its name meanwhile.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 
-use crate::ship::aws::Kind;
+use crate::ship::courier::board::Board;
 use crate::ship::courier::bucket::{self, Bucket};
 use crate::ship::courier::failure::Failure;
+use crate::ship::courier::group::Group;
 use crate::ship::courier::pace::Pace;
 use crate::ship::courier::upload::Uploads;
 use crate::ship::{Destination, Entry, Pending, Queue, S3};
@@ -19,13 +20,13 @@ use crate::ship::{Destination, Entry, Pending, Queue, S3};
 pub(super) enum Target {
     /// A bucket.
     Bucket(Store),
-    /// None that this program knows.
-    Unknown(String),
+    /// A log group.
+    Group(Group),
 }
 
 impl Target {
     /// Of a queue.
-    pub(super) fn new(queue: &Queue, pending: &Pending) -> Self {
+    pub(super) fn new(queue: &Queue, pending: &Pending, board: &Rc<Board>) -> Self {
         match &queue.destination {
             Destination::S3(s3) => Self::Bucket(Store {
                 s3: s3.clone(),
@@ -34,7 +35,9 @@ impl Target {
                 part_size: queue.part_size.max(1),
                 bucket: None,
             }),
-            Destination::CloudWatch { group, .. } => Self::Unknown(group.log_group.clone()),
+            Destination::CloudWatch { group, stream } => {
+                Self::Group(Group::new(group, stream, queue, board))
+            }
         }
     }
 
@@ -42,25 +45,23 @@ impl Target {
     pub(super) async fn send(&mut self, pending: &Pending, entry: &Entry) -> Result<(), Failure> {
         match self {
             Self::Bucket(store) => store.send(pending, entry).await,
-            Self::Unknown(group) => Err(Failure::Trouble {
-                kind: Kind::Local,
-                reason: format!("this program can't ship to the log group {group}"),
-                after: None,
-            }),
+            Self::Group(group) => group.send(pending, entry).await,
         }
     }
 
     /// Tidies what is left at the destination of files that are not waiting any more.
-    pub(super) async fn sweep(&mut self, waiting: &[Entry]) {
-        if let Self::Bucket(store) = self {
-            store.sweep(waiting).await;
+    pub(super) async fn sweep(&mut self, pending: &Pending, waiting: &[Entry]) {
+        match self {
+            Self::Bucket(store) => store.sweep(waiting).await,
+            Self::Group(group) => group.sweep(pending, waiting),
         }
     }
 
     /// What is known of it may be old.
     pub(super) fn reopen(&mut self) {
-        if let Self::Bucket(store) = self {
-            store.bucket = None;
+        match self {
+            Self::Bucket(store) => store.bucket = None,
+            Self::Group(group) => group.reopen(),
         }
     }
 }
@@ -89,14 +90,11 @@ impl Store {
         let wrong = |error: io::Error| Failure::read(&doing, &error);
         let path = pending.path(&entry.name).map_err(wrong)?;
         let file = File::open(&path).map_err(wrong)?;
-        let is_it = |facts: io::Result<std::fs::Metadata>| {
-            facts.is_ok_and(|f| (f.dev(), f.ino()) == entry.identity && f.len() == entry.bytes)
-        };
-        if !is_it(file.metadata()) {
+        if !is_it(file.metadata(), entry) {
             return Err(Failure::Gone);
         }
         let bucket = self.open().await?;
-        let is_wanted = || is_it(path.metadata());
+        let is_wanted = || is_it(path.metadata(), entry);
         let from = bucket.credentials().await?;
         let sent = match entry.bytes > self.part_size {
             true => {
@@ -111,7 +109,7 @@ impl Store {
             }
         };
         sent.map_err(|failure| failure.with(&from))?;
-        match is_it(path.metadata()) {
+        match is_it(path.metadata(), entry) {
             true => Ok(()),
             false => Err(Failure::Gone),
         }
@@ -124,4 +122,9 @@ impl Store {
             self.uploads.sweep(&bucket, waiting).await;
         }
     }
+}
+
+/// Whether it is the file that was listed, and not another that has got its name.
+pub(super) fn is_it(facts: io::Result<Metadata>, entry: &Entry) -> bool {
+    facts.is_ok_and(|f| (f.dev(), f.ino()) == entry.identity && f.len() == entry.bytes)
 }

@@ -1,3 +1,5 @@
+//! Budgets, owners, and the words of AWS, over a real folder.
+
 use std::cell::RefCell;
 use std::fs;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,6 @@
 //! How far a file has come: how many of its batches were taken.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -94,16 +95,16 @@ fn path(folder: &Path, name: &str) -> PathBuf {
 
 /// Removes what was kept of files that do not wait any more.
 pub(super) fn sweep(folder: &Path, waiting: &[Entry]) -> io::Result<()> {
-    let wanted: Vec<_> = waiting.iter().map(|e| path(folder, &e.name)).collect();
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other?,
     };
-    for entry in entries {
-        let path = entry?.path();
-        if !wanted.contains(&path) {
-            fs::remove_file(path)?;
-        }
+    let kept = entries.map(|entry| entry.map(|entry| entry.path()));
+    let kept: Vec<_> = kept.collect::<io::Result<_>>()?;
+    if kept.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let wanted: BTreeSet<_> = waiting.iter().map(|e| path(folder, &e.name)).collect();
+    let unwanted = kept.iter().filter(|path| !wanted.contains(*path));
+    unwanted.map(fs::remove_file).collect()
 }

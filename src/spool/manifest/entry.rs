@@ -162,10 +162,8 @@ pub struct Shipped {
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// Where it is now.
-    pub bucket: String,
-    /// As what.
-    pub key: String,
+    /// Where it is now: `s3://bucket/key`.
+    pub object: String,
 }
 
 /// The end of a run, with all that it counted.

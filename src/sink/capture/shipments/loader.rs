@@ -95,7 +95,12 @@ impl Loader {
     /// Offers what was announced, and what a search has found. Gives what could not be offered.
     fn offer_all(&mut self, pending: &Pending) -> (u64, u64) {
         self.shipments.held.begin_look();
-        self.offers.extend(self.shipments.offers.try_iter());
+        for offer in self.shipments.offers.try_iter() {
+            if let Some(search) = &mut self.search {
+                search.leave_to_others(&offer.name);
+            }
+            self.offers.push_back(offer);
+        }
         self.look_for_left(pending);
         let mut rest = VecDeque::new();
         for offer in std::mem::take(&mut self.offers) {
@@ -213,8 +218,7 @@ impl Loader {
                 self.manifest.tell(Line::Shipped(Shipped {
                     name,
                     bytes: entry.bytes,
-                    bucket: s3.bucket.clone(),
-                    key: s3.key(&entry.name),
+                    object: format!("s3://{}/{}", s3.bucket, s3.key(&entry.name)),
                 }))
             });
             (entry, receipt)

@@ -43,6 +43,13 @@ impl Search {
         self.shipped = names;
     }
 
+    /// A file is offered by whoever announced it: one that was recovered meanwhile.
+    pub(super) fn leave_to_others(&mut self, name: &str) {
+        if let Some(found) = &mut self.found {
+            found.retain(|offer| offer.name != name);
+        }
+    }
+
     /// Whether all was found and given.
     pub(super) fn is_through(&self) -> bool {
         self.found.as_ref().is_some_and(Vec::is_empty)

@@ -1,131 +1,21 @@
-//! Files of records as events of CloudWatch Logs: moto's interface, and a server whose answers are written here.
-#![cfg(feature = "aws")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs,
-    reason = "a failing test panics"
-)]
+//! The group itself: what is asked of it, and what its answers mean.
 
-mod aws_support;
-mod common;
-mod ship_support;
-
-use std::collections::BTreeMap;
-use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use mirrortap::ship::aws::{Environment, Failure, Kind, Settings};
-use mirrortap::ship::logs::{Logs, Tally};
-use mirrortap::ship::{CloudWatch, Entry, Pending, Streams};
+use crate::aws_support;
+use crate::ship_support::{Asked, Reply, block_on};
+use mirrortap::ship::Streams;
+use mirrortap::ship::aws::Kind;
+use mirrortap::ship::logs::Logs;
 use mirrortap::time;
 use serde_json::{Value, json};
-use ship_support::{Asked, Reply, Scripted, block_on};
-use tempfile::TempDir;
 
-const HEADER: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status";
-const STREAM: &str = "fl-0123456789abcdef0";
-
-fn settings() -> Settings {
-    Settings {
-        region: Some(aws_support::REGION.into()),
-        profile: None,
-        environment: Environment::with([
-            ("AWS_ACCESS_KEY_ID", aws_support::ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", aws_support::SECRET_KEY),
-            ("AWS_SESSION_TOKEN", "token/of+tests=="),
-        ]),
-    }
-}
-
-fn group(endpoint: String) -> CloudWatch {
-    CloudWatch {
-        log_group: "/mirror/flows".into(),
-        endpoint: Some(endpoint),
-        ..CloudWatch::default()
-    }
-}
-
-/// Now, in seconds.
-fn now() -> u64 {
-    time::now().secs()
-}
-
-fn line(interface: &str, start: u64, note: &str) -> String {
-    let end = start + 60;
-    format!(
-        "2 123456789012 {interface} 10.0.0.1 10.0.0.2 1 443 6 7 420 {start} {end} ACCEPT OK{note}"
-    )
-}
-
-/// A folder in which one file waits.
-struct Waiting {
-    folder: TempDir,
-    pending: Pending,
-}
-
-impl Waiting {
-    fn with(name: &str, text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let pending = Pending::at(folder.path().join("ship"));
-        pending.make().unwrap();
-        let waiting = Self { folder, pending };
-        waiting.offer(name, &packed(text));
-        waiting
-    }
-
-    fn offer(&self, name: &str, bytes: &[u8]) {
-        let file = self.folder.path().join("file");
-        let _ = fs::remove_file(&file);
-        fs::write(&file, bytes).unwrap();
-        self.pending.offer(&file, name).unwrap();
-    }
-
-    fn entry(&self) -> Entry {
-        self.pending.waiting().unwrap().remove(0)
-    }
-
-    /// Ships it; what was taken, and how it ended.
-    fn ship(&self, group: &CloudWatch) -> (Tally, Result<(), Failure>) {
-        let mut sum = Tally::default();
-        let done = block_on(async {
-            let logs = Logs::open(group, STREAM, &settings()).await?;
-            let taken = |tally: Tally| add(&mut sum, &tally);
-            logs.ship(&self.pending, &self.entry(), async |_| {}, taken)
-                .await
-        });
-        (sum, done)
-    }
-
-    fn progress(&self) -> Vec<std::path::PathBuf> {
-        let folder = self.pending.state().join("logs");
-        fs::read_dir(folder).map_or(Vec::new(), |entries| {
-            entries.map(|entry| entry.unwrap().path()).collect()
-        })
-    }
-}
-
-fn add(sum: &mut Tally, tally: &Tally) {
-    sum.events += tally.events;
-    sum.bytes += tally.bytes;
-    for (reason, events) in &tally.refused {
-        *sum.refused.entry(reason).or_default() += events;
-    }
-}
-
-fn packed(text: &str) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes()).unwrap();
-    encoder.finish().unwrap()
-}
-
+use crate::waiting::{
+    HEADER, STREAM, Waiting, counted, group, line, long_file, now, packed, put, service, settings,
+};
 /// Messages of a stream, as moto has them.
 fn events(client: &aws_support::Client, stream: &str) -> Vec<(u64, String)> {
     let with =
@@ -195,50 +85,6 @@ fn lines_become_events_of_their_interface_s_stream_in_a_group_that_is_made_if_it
     assert_eq!(told(STREAM).len(), 7, "one stream for all");
 }
 
-/// A service that has the group, and remembers what was put. The answer to the n-th batch is made here.
-fn service(answer: impl Fn(usize, &[Value]) -> Reply + Send + Sync + 'static) -> Scripted {
-    let puts = AtomicUsize::new(0);
-    Scripted::start(move |asked| match asked.target() {
-        "PutLogEvents" => {
-            let events = put(asked);
-            answer(puts.fetch_add(1, Ordering::SeqCst), &events)
-        }
-        _ => Reply::ok("{}"),
-    })
-}
-
-fn put(asked: &Asked) -> Vec<Value> {
-    let body: Value = serde_json::from_str(&asked.body).unwrap();
-    body["logEvents"].as_array().unwrap().clone()
-}
-
-/// How often each message was put by requests that were taken: those of these numbers.
-fn counted(server: &Scripted, taken: &[usize]) -> BTreeMap<String, usize> {
-    let mut all = BTreeMap::new();
-    let puts = server.asked();
-    let puts: Vec<_> = puts
-        .iter()
-        .filter(|a| a.target() == "PutLogEvents")
-        .collect();
-    for event in taken.iter().flat_map(|i| put(puts[*i])) {
-        *all.entry(event["message"].as_str().unwrap().to_owned())
-            .or_default() += 1;
-    }
-    all
-}
-
-/// Lines of two interfaces on three days, which make six batches: none is of more than a day.
-fn long_file() -> (String, Vec<String>) {
-    let start = now() - 5 * 86_400;
-    let lines: Vec<String> = (0..90)
-        .map(|i| {
-            let interface = ["eni-1", "eni-2"][usize::from(i % 3 == 0)];
-            line(interface, start + i / 30 * 86_400 + i % 7, &format!(" {i}"))
-        })
-        .collect();
-    (format!("{HEADER}\n{}\n", lines.join("\n")), lines)
-}
-
 #[test]
 fn a_restart_goes_on_behind_the_batches_that_were_taken() {
     let (text, lines) = long_file();
@@ -271,36 +117,31 @@ fn a_restart_goes_on_behind_the_batches_that_were_taken() {
 
 #[test]
 fn another_file_under_its_name_begins_at_its_beginning() {
-    let (text, _) = long_file();
-    let waiting = Waiting::with("f.log.gz", &text);
+    let waiting = Waiting::with("f.log.gz", &long_file().0);
     let server = service(|number, _| match number {
         1 => Reply::status(500, ""),
         _ => Reply::ok("{}"),
     });
     let group = group(server.address());
-    assert_eq!(waiting.ship(&group).1.unwrap_err().kind, Kind::Server);
-    let start = now();
-    let other = format!("{HEADER}\n{}\n", line("eni-3", start, ""));
+    let (taken, done) = waiting.ship(&group);
+    assert_eq!(done.unwrap_err().kind, Kind::Server);
+    assert!(taken.events > 0 && waiting.progress().len() == 1);
+    let other = format!("{HEADER}\n{}\n", line("eni-3", now(), ""));
     waiting.offer("f.log.gz", &packed(&other));
     let (taken, done) = waiting.ship(&group);
     done.unwrap();
     assert_eq!(taken.events, 1);
-    let (text, _) = long_file();
-    waiting.offer("f.log.gz", &packed(&text));
-    let entry = waiting.entry();
-    let failing = service(|_, _| Reply::error("ServiceUnavailableException"));
-    let (taken, done) = waiting.ship(&self::group(failing.address()));
-    assert_eq!((taken.events, done.unwrap_err().kind), (0, Kind::Server));
-    assert!(waiting.progress().is_empty(), "nothing was taken");
-    let _ = waiting.ship(&self::group(
-        service(|number, _| match number {
-            0 => Reply::ok("{}"),
-            _ => Reply::hang_up(),
-        })
-        .address(),
-    ));
-    assert_eq!(waiting.progress().len(), 1);
-    Logs::sweep(&waiting.pending, &[entry]);
+}
+
+#[test]
+fn how_far_a_file_has_come_is_forgotten_when_it_does_not_wait_any_more() {
+    let waiting = Waiting::with("f.log.gz", &long_file().0);
+    let server = service(|number, _| match number {
+        0 => Reply::ok("{}"),
+        _ => Reply::hang_up(),
+    });
+    waiting.ship(&group(server.address())).1.unwrap_err();
+    Logs::sweep(&waiting.pending, &[waiting.entry()]);
     assert_eq!(waiting.progress().len(), 1, "it still waits");
     Logs::sweep(&waiting.pending, &[]);
     assert!(waiting.progress().is_empty(), "it was given up");
