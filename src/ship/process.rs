@@ -53,6 +53,12 @@ impl Shipper {
     /// # Errors
     /// No socket or no process is to be had.
     pub fn start(orders: &Orders) -> io::Result<Self> {
+        if cfg!(not(feature = "aws")) {
+            return Err(io::Error::new(
+                ErrorKind::Unsupported,
+                "this program was built without the feature \"aws\", and can ship nothing; leave the destinations out",
+            ));
+        }
         Self::start_command(Command::new("/proc/self/exe"), orders)
     }
 
