@@ -20,6 +20,9 @@ use crate::{logging, time};
 /// replay does not wait for it.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 
+/// How long the last of it may take to be written, unless somebody asks to stop.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 /// Looks from one showing of the progress to the next.
 const SHOW_EVERY: u32 = 16;
 
@@ -80,7 +83,13 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     if interrupts.leave() {
         return Ok(ExitCode::from(130));
     }
-    let report = pipeline.finish(loaded.config.shutdown_timeout.0);
+    let limit = loaded.config.shutdown_timeout.0;
+    // files don't run away, and what was read of them is to be written, however long the disk takes
+    let report = pipeline.finish(if interrupts.stop() {
+        limit
+    } else {
+        limit.max(PATIENCE)
+    });
     ledger::print(&report, args.json);
     let damage = pipeline
         .progress

@@ -8,15 +8,15 @@ use std::process::Stdio;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::aws_support::{python, test_tools};
-use crate::flow_support::{sensor, tshark, wrap};
+use crate::flow_support::{Source, sensor, tshark, wrap};
 use crate::{answers, common, page};
 
 /// What DuckDB gave for one question.
 struct Answer {
     columns: Vec<String>,
-    types: Vec<String>,
     rows: Vec<Value>,
 }
 
@@ -40,7 +40,6 @@ fn duckdb(tools: &Path, first: &[String], ask: &[String]) -> Vec<Answer> {
     let texts = |value: &Value| serde_json::from_value(value.clone()).unwrap();
     let answer = |a: &Value| Answer {
         columns: texts(&a["columns"]),
-        types: texts(&a["types"]),
         rows: a["rows"].as_array().unwrap().clone(),
     };
     answers.iter().map(answer).collect()
@@ -77,31 +76,44 @@ fn a_gap(format: &str, folder: &Path) {
     packer.finish().unwrap();
 }
 
+/// The page's view of the files of one kind, below a folder of ours.
+fn view(kind: &str, folder: &Path) -> String {
+    let blocks = page::sql("DuckDB");
+    let block = blocks.iter().find(|b| b.contains(kind)).unwrap();
+    let place = format!("'{}/AWSLogs", folder.display());
+    block.replace("'flow-logs/AWSLogs", &place)
+}
+
+fn macros() -> String {
+    let blocks = page::sql("DuckDB");
+    blocks.into_iter().find(|b| b.contains("MACRO")).unwrap()
+}
+
+/// An outer capture, its sources, and a folder for what becomes of it.
+fn mirrored(captures: &[PathBuf]) -> (TempDir, PathBuf, Vec<Source>) {
+    let folder = tempfile::tempdir().unwrap();
+    let outer = folder.path().join("outer.pcap");
+    // within one interval, so that each flow has one record
+    let sources = wrap(captures, 50, &outer);
+    (folder, outer, sources)
+}
+
 #[test]
 fn the_queries_of_the_page_give_what_tshark_sums() {
     let (Some(tools), Some(captures)) = (test_tools(), captures()) else {
         return;
     };
-    let folder = tempfile::tempdir().unwrap();
-    let outer = folder.path().join("outer.pcap");
-    // within one interval, so that each flow has one record
-    let sources = wrap(&captures, 50, &outer);
-    let out = folder.path().join("flow-logs");
+    let (_folder, outer, sources) = mirrored(&captures);
     let format = page::log_format();
-    sensor::flow_logs(&outer, &sources, &format, &out);
+    let out = sensor::flow_logs(&outer, &sources, &format).text;
     a_gap(&format, &out.join("AWSLogs"));
     let (sums, _) = tshark::sums(&outer);
-    let blocks = page::sql("DuckDB");
-    let of_files = |kind: &str| blocks.iter().find(|b| b.contains(kind)).unwrap();
-    let place = format!("'{}/AWSLogs", out.display());
-    let view = of_files("log.gz").replace("'flow-logs/AWSLogs", &place);
-    let macros = of_files("MACRO").clone();
     let queries: Vec<_> = page::sql("Queries")
         .into_iter()
         // little is much here
         .map(|query| query.replace("100000000", "50000"))
         .collect();
-    let answers = duckdb(&tools, &[macros, view], &queries);
+    let answers = duckdb(&tools, &[macros(), view("log.gz", &out)], &queries);
     let expected = [
         ("total_bytes", answers::top_talkers(&sums)),
         ("action", answers::actions(&sums)),
@@ -125,5 +137,67 @@ fn the_queries_of_the_page_give_what_tshark_sums() {
         assert!(answer.columns.iter().any(|c| c == column), "{column}");
         assert!(!rows.is_empty(), "{column}: nothing to find");
         assert_eq!(answer.rows, rows, "{column}");
+    }
+}
+
+/// As DuckDB calls the types of Athena.
+fn duckdb_type(athena: &str) -> &'static str {
+    match athena {
+        "int" => "INTEGER",
+        "bigint" => "BIGINT",
+        _ => "VARCHAR",
+    }
+}
+
+#[test]
+fn parquet_holds_what_text_holds_with_the_types_of_the_table() {
+    let (Some(tools), Some(captures)) = (test_tools(), captures()) else {
+        return;
+    };
+    let (_folder, outer, sources) = mirrored(&captures[..1]);
+    let run = sensor::flow_logs(&outer, &sources, &page::log_format());
+    let first = [
+        view("parquet", &run.parquet),
+        view("log.gz", &run.text).replace("VIEW flow_logs", "VIEW as_text"),
+    ];
+    let ask = [
+        "SELECT count(*), sum(packets) FROM flow_logs",
+        "FROM flow_logs EXCEPT ALL FROM as_text",
+        "FROM as_text EXCEPT ALL FROM flow_logs",
+        "DESCRIBE flow_logs",
+    ];
+    let [sums, more, less, columns] = duckdb(&tools, &first, &ask.map(str::to_owned))
+        .try_into()
+        .unwrap_or_else(|_| panic!("four answers"));
+    assert!(sums.rows[0][0].as_u64() > Some(1000), "{:?}", sums.rows);
+    assert_eq!(sums.rows[0][1], run.recorded());
+    assert_eq!((more.rows, less.rows), (vec![], vec![]));
+    let columns: Vec<_> = columns.rows.iter().map(|r| (&r[0], &r[1])).collect();
+    let table = page::columns(&page::sql("Athena, Parquet")[0]);
+    let wanted: Vec<_> = table
+        .iter()
+        .map(|(name, kind)| (json!(name), json!(duckdb_type(kind))))
+        .collect();
+    assert_eq!(
+        columns,
+        wanted.iter().map(|(n, k)| (n, k)).collect::<Vec<_>>()
+    );
+    // and the folders are where the tables of the page look for them
+    for (heading, folder) in [
+        ("Athena, text", &run.text),
+        ("Athena, Parquet", &run.parquet),
+    ] {
+        let place = page::location(heading)
+            .replace(
+                "${day}",
+                if folder == &run.text {
+                    "2026/11/28"
+                } else {
+                    "28"
+                },
+            )
+            .replace("${year}", "2026")
+            .replace("${month}", "11");
+        assert!(folder.join(&place).is_dir(), "{place}");
     }
 }

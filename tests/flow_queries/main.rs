@@ -18,4 +18,3 @@ mod answers;
 mod duckdb;
 mod page;
 mod reader;
-mod servers;

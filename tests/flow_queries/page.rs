@@ -58,7 +58,7 @@ pub(crate) fn log_format() -> String {
 }
 
 /// Names and types of a table's columns.
-fn columns(table: &str) -> Vec<(String, String)> {
+pub(crate) fn columns(table: &str) -> Vec<(String, String)> {
     let (_, rest) = table.split_once("(\n").unwrap();
     let (columns, _) = rest.split_once("\n)").unwrap();
     let column = |text: &str| {
@@ -66,6 +66,14 @@ fn columns(table: &str) -> Vec<(String, String)> {
         (name.trim_matches('`').to_owned(), kind.to_owned())
     };
     columns.split(',').map(column).collect()
+}
+
+/// Where a table looks for the files of a day, from `AWSLogs` on.
+pub(crate) fn location(heading: &str) -> String {
+    let table = sql(heading).remove(0);
+    let (_, rest) = table.split_once("'storage.location.template' = '").unwrap();
+    let (template, _) = rest.split_once('\'').unwrap();
+    template[template.find("AWSLogs").unwrap()..].to_owned()
 }
 
 fn type_of(field: Field) -> &'static str {

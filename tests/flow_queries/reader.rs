@@ -82,9 +82,8 @@ fn flowlogs_reader_finds_the_files_in_a_bucket_and_reads_every_record() {
     let captures = ["ndpi-dns_doh.pcap", "mercury-top_100_fingerprints.pcap"]
         .map(|name| corpus.join("protocols").join(name));
     let sources = wrap(&captures, 600, &outer);
-    let out = folder.path().join("flow-logs");
     let default = "${version} ${account-id} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} ${protocol} ${packets} ${bytes} ${start} ${end} ${action} ${log-status}";
-    sensor::flow_logs(&outer, &sources, default, &out);
+    let out = sensor::flow_logs(&outer, &sources, default).text;
     upload(&moto.client(), &out);
     let report = read(&tools, &moto);
     let theirs: BTreeSet<String> = report["flows"]

@@ -45,7 +45,7 @@ pub fn wrap(captures: &[PathBuf], longest: u64, outer: &Path) -> Vec<Source> {
         let [c, d] = number.to_be_bytes();
         let address = Ipv4Addr::new(10, 99, c, d);
         let (packets, end) = wrap_one(capture, address, begin, longest * SECOND, &mut file);
-        begin = end + 120 * SECOND;
+        begin = end + 5 * SECOND;
         sources.push(Source {
             address,
             name: crate::common::stem(capture),

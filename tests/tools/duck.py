@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs SQL in DuckDB: {"first": [...], "ask": [...]} comes in, and a list of {"columns", "types", "rows"} goes out, one for
+"""Runs SQL in DuckDB: {"first": [...], "ask": [...]} comes in, and a list of {"columns", "rows"} goes out, one for
 each of "ask". Numbers that JSON can't hold are text."""
 
 import json
@@ -17,7 +17,6 @@ for question in request["ask"]:
     answers.append(
         {
             "columns": [column[0] for column in result.description],
-            "types": [str(column[1]) for column in result.description],
             "rows": result.fetchall(),
         }
     )
