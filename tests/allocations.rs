@@ -20,12 +20,14 @@ use std::time::Duration;
 use common::{PROGRAM, tool};
 use mirrortap::config::Config;
 use mirrortap::decap;
+use mirrortap::flowlog;
 use mirrortap::packet::{Batch, Ports, Tally};
 use mirrortap::pipeline;
 use mirrortap::session::{Keep, Seats, Table};
 use mirrortap::sink::null::Null;
 use mirrortap::source::replay::Replay;
 use mirrortap::source::{self, Received, Source, udp};
+use mirrortap::time;
 use mirrortap::worker::Work;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
@@ -101,6 +103,21 @@ fn worker(configuration: &str) -> Work {
     Work::new(0, 1, seats, Box::<Null>::default(), true)
 }
 
+/// The same with two flow logs, one of which has a filter.
+fn metered(folder: &Path) -> (Work, flowlog::Running) {
+    let logs = format!(
+        "[[flow_log]]\nname = 'a'\ndirectory = '{0}/a'\n\
+         [[flow_log]]\nname = 'b'\ndirectory = '{0}/b'\npackets = 'kept'\n\
+         filter = {{ rules = [ {{ number = 1, direction = 'egress', action = 'accept' }} ] }}\n",
+        folder.display()
+    );
+    let config = Config::parse(Path::new("m.toml"), &logs).unwrap();
+    let setup = config.flow_logs(Path::new(".")).unwrap();
+    let ask = Box::new(flowlog::Losses::default);
+    let (running, mut meters) = flowlog::start(setup, 1, false, ask).unwrap();
+    (worker(SESSIONS).with_meter(meters.pop()), running)
+}
+
 /// What a receiver and a worker do with a batch.
 fn pass(batch: &mut Batch, worker: &mut Work) {
     let mut refused = Tally::default();
@@ -115,10 +132,28 @@ fn pass(batch: &mut Batch, worker: &mut Work) {
 fn a_packet_allocates_nothing_between_its_capture_and_the_sink() {
     let _turn = alone();
     let folder = tempfile::tempdir().unwrap();
-    let file = outer(folder.path(), 50_000);
+    allocates_nothing(folder.path(), worker(SESSIONS));
+}
+
+#[test]
+fn a_packet_that_counts_in_flow_logs_allocates_nothing_either() {
+    let _turn = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (worker, running) = metered(folder.path());
+    allocates_nothing(folder.path(), worker);
+    running.finish(time::monotonic().plus(Duration::from_secs(60)));
+    let counted = running.read();
+    assert!(
+        counted["a"].packets >= 50_000 && counted["b"].packets > 0,
+        "{counted:?}"
+    );
+}
+
+/// Of packets from a file, for a worker that has met every flow.
+fn allocates_nothing(folder: &Path, mut worker: Work) {
+    let file = outer(folder, 50_000);
     let mut source = Replay::open(vec![file], Ports::default()).unwrap();
     let mut batch = source.new_batch(0);
-    let mut worker = worker(SESSIONS);
     let mut turn = || {
         batch.clear();
         let received = source.receive(&mut batch).unwrap();

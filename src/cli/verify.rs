@@ -141,6 +141,10 @@ fn conclusion(report: &Report, options: &Options) -> String {
         format!("head        {}", s.head),
         verdict,
     ];
+    if s.shipped > 0 {
+        let line = format!("            {} shipped, as lines say", s.shipped);
+        lines.insert(2, line);
+    }
     if s.found > 0 {
         let line = format!(
             "            {} found by a later run, after a crash",

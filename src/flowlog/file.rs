@@ -4,7 +4,7 @@
 //! `NAME.whole`, in the form that it will have. Where only that is there it is whole; beside a `.growing` it is worth nothing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -118,7 +118,7 @@ fn packer(file: File) -> GzEncoder<Counted> {
 #[cfg(feature = "parquet")]
 pub(super) fn convert(lines: impl Read, whole: &Path) -> io::Result<()> {
     let out = BufWriter::with_capacity(64 * 1024, File::create(whole)?);
-    let out = crate::record::parquet::from_lines(BufReader::new(lines), out)?;
+    let out = crate::record::parquet::from_lines(io::BufReader::new(lines), out)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     file.sync_all()
 }

@@ -231,6 +231,7 @@ fn below(config: &Config, base: &Path) -> Config {
 fn names(configs: &[Config]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen = HashMap::new();
+    let mut ids = HashMap::new();
     for (index, config) in configs.iter().enumerate() {
         let mut fail = |key, problem| {
             problems.push(Problem {
@@ -248,6 +249,13 @@ fn names(configs: &[Config]) -> Vec<Problem> {
             fail(
                 "name",
                 format!("this name is taken by flow log {first}; give each its own"),
+            );
+        }
+        if let Some(first) = ids.insert(config.flow_log_id(), index) {
+            let first = first + 1;
+            fail(
+                "id",
+                format!("flow log {first} has the same id; give each its own, or leave it out"),
             );
         }
     }

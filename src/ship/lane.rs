@@ -15,17 +15,26 @@ use crate::time;
 /// A warning that repeats is told so often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
+/// Offers what could not be offered yet. Gives how many files and bytes still could not be.
+pub type Before = Box<dyn FnMut(&Pending) -> (u64, u64) + Send>;
+
+/// Is told what has arrived. Gives what it is done with.
+pub type Arrived = Box<dyn FnMut(&[Entry]) -> Vec<Entry> + Send>;
+
+/// Is told all that is there.
+pub type There = Box<dyn FnMut(&[Entry]) + Send>;
+
 /// What the owner of the files is asked and told, always by the same thread.
 pub struct Care {
     /// Before each look: whoever has files that could not be offered yet offers them. Gives how many files and bytes still could not be; they count as
     /// pending.
-    pub before: Box<dyn FnMut(&Pending) -> (u64, u64) + Send>,
+    pub before: Before,
     /// Of those that could not be offered, the oldest are given up until so many bytes are. Gives files and bytes.
     pub drop_unoffered: Box<dyn FnMut(u64) -> (u64, u64) + Send>,
     /// Files have arrived. Gives those of which nothing more has to be done.
-    pub arrived: Box<dyn FnMut(&[Entry]) -> Vec<Entry> + Send>,
+    pub arrived: Arrived,
     /// All that wait, or have arrived and are not done with: what is not among them may go.
-    pub there: Box<dyn FnMut(&[Entry]) + Send>,
+    pub there: There,
     /// How many bytes the disk needs, so that files have to be given up whatever the budget says.
     pub wanted: Box<dyn FnMut() -> u64 + Send>,
 }

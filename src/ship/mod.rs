@@ -30,7 +30,7 @@ pub use captures::{CAPTURES, Captures, OfSession, Sessions};
 pub use config::{Acl, CloudWatch, ConfigError, S3, Sse, Streams};
 #[cfg(feature = "aws")]
 pub use courier::{End, work};
-pub use lane::{Care, Lane};
+pub use lane::{Arrived, Before, Care, Lane, There};
 pub use overseer::{Heard, Listen, Overseer};
 pub use pending::{Entry, Pending};
 pub use plan::{After, Destination, Plan, Queue, QueueStatus, Status, Trouble};

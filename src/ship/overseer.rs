@@ -17,8 +17,8 @@ use crate::time::{self, Monotonic};
 /// The pause between two looks, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A look that takes long is made less often: at most this part of the time is spent looking.
-const PAUSE_PER_LOOK: u32 = 10;
+/// A look that takes long is made less often, so that at most half of the time is spent looking; but not less often than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The pause while the end is waited for.
 const LAST_LOOKS: Duration = Duration::from_millis(100);
@@ -121,7 +121,7 @@ impl Watch {
     fn run(mut self, end: &Receiver<Monotonic>) {
         let until = loop {
             let took = self.look();
-            let pause = LOOK_EVERY.max(took * PAUSE_PER_LOOK);
+            let pause = took.clamp(LOOK_EVERY, LONGEST_PAUSE);
             match end.recv_timeout(pause) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(until) => break until,

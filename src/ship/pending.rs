@@ -61,21 +61,29 @@ impl Pending {
     /// # Errors
     /// What the system says; a name that leads out of the folder.
     pub fn offer(&self, file: &Path, name: &str) -> io::Result<()> {
+        self.offer_unsynced(file, name)?;
         let to = self.path(name)?;
-        let folder = to.parent().unwrap_or(&self.root);
-        fs::create_dir_all(folder)?;
+        fs::File::open(to.parent().unwrap_or(&self.root))?.sync_all()
+    }
+
+    /// As [`Self::offer`], by somebody who would notice if a power cut took it back.
+    ///
+    /// # Errors
+    /// As for [`Self::offer`].
+    pub fn offer_unsynced(&self, file: &Path, name: &str) -> io::Result<()> {
+        let to = self.path(name)?;
+        fs::create_dir_all(to.parent().unwrap_or(&self.root))?;
         match fs::hard_link(file, &to) {
-            Ok(()) => {}
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if identity(&fs::metadata(file)?) == identity(&fs::metadata(&to)?) {
                     return Ok(());
                 }
-                self.replace(file, &to)?;
+                self.replace(file, &to)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
-            Err(_) => self.replace(file, &to)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            Err(_) => self.replace(file, &to),
         }
-        fs::File::open(folder)?.sync_all()
     }
 
     /// A link, or else a copy, whole before it has its name.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use mirrortap::flowlog::{Layout, Log};
 use mirrortap::ship::Pending;
@@ -76,7 +76,7 @@ fn old(folder: &Path, layout: &Layout, number: u64, age: u64, bytes: usize) -> s
         .join(layout.file(bucket, &format!("{number:08x}")));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, vec![7; bytes]).unwrap();
-    let at = SystemTime::now() - Duration::from_secs(age);
+    let at = UNIX_EPOCH + Duration::from_nanos(time::now().nanos()) - Duration::from_secs(age);
     File::options()
         .write(true)
         .open(&path)

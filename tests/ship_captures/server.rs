@@ -12,6 +12,7 @@ use mirrortap::spool::manifest::digest_bytes;
 use serde_json::Value;
 
 use crate::aws_support::{Client, Moto};
+use crate::common::Sensor;
 use crate::disk_support::{deliver, wait_until};
 use crate::scene::{SMALL, Scene, kill, number, ship, shippers};
 
@@ -109,9 +110,15 @@ fn after_an_outage_with_killed_processes_every_file_has_arrived_as_it_was_and_no
     let Some(moto) = Moto::start() else { return };
     let client = moto.client();
     client.make_bucket("evidence");
+    client.make_bucket("flows");
     let door = Door::before(moto.port());
     let scene = Scene::new();
-    let config = SMALL.to_owned() + &ship(&door.endpoint(), "delete_after_ship = true");
+    let config = format!(
+        "{SMALL}{}[[flow_log]]\nname = 'vpc'\ninterval = '1s'\ndirectory = '{}'\n[flow_log.s3]\nbucket = 'flows'\nendpoint = '{}'\n",
+        ship(&door.endpoint(), "delete_after_ship = true"),
+        scene.folder.path().join("flows").display(),
+        door.endpoint()
+    );
 
     // an outage: capture goes on, and it is told
     let mut sensor = scene.start(&config);
@@ -158,10 +165,25 @@ fn after_an_outage_with_killed_processes_every_file_has_arrived_as_it_was_and_no
     wait_until("the last to arrive", || {
         scene.published().is_empty() && scene.done().is_empty() && scene.waiting().is_empty()
     });
-    wait_until("descriptions to arrive", || {
-        number(&sensor, "pending_files") == 0
+    let waiting = |sensor: &Sensor| {
+        let status = sensor.status();
+        let queues = status["ship"]["queues"].as_object().unwrap().clone();
+        assert_eq!(queues.len(), 2, "captures and the flow log");
+        let files = queues
+            .values()
+            .map(|q| q["pending_files"].as_u64().unwrap());
+        files.sum::<u64>()
+    };
+    wait_until("descriptions and flow logs to arrive", || {
+        waiting(&sensor) == 0
     });
     sensor.stop();
+    let logs = client.keys("flows");
+    let begins = "AWSLogs/000000000000/vpcflowlogs/local/";
+    assert!(
+        !logs.is_empty() && logs.keys().all(|key| key.starts_with(begins)),
+        "{logs:?}"
+    );
     check_bucket(&scene, &client);
     scene.verify();
 }

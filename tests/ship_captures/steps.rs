@@ -172,7 +172,7 @@ fn without_a_manifest_files_are_described_and_what_was_shipped_is_remembered_all
         let told = scene.pending().path(&format!("{name}.json")).unwrap();
         let told: Value = serde_json::from_slice(&fs::read(told).unwrap()).unwrap();
         assert_eq!(told["session"], "vni-1");
-        assert!(told["packets"].as_u64() > Some(0));
+        assert!(told["bytes"].as_u64() > Some(0));
     }
     sensor.stop();
 }
@@ -187,7 +187,7 @@ fn a_session_has_its_own_part_of_the_key_or_is_not_shipped_and_a_reload_changes_
         )
     };
     let head = SMALL.to_owned() + &ship(&nobody.endpoint(), "");
-    let sensor = scene.start(&(head.clone() + &sessions("false")));
+    let mut sensor = scene.start(&(head.clone() + &sessions("false")));
     deliver(&sensor, "1-2", 300);
     wait_until("files that wait", || scene.waiting().len() >= 2);
     wait_until("files of both", || {
@@ -199,12 +199,14 @@ fn a_session_has_its_own_part_of_the_key_or_is_not_shipped_and_a_reload_changes_
             .iter()
             .all(|n| n.starts_with("team/a/web/web-"))
     );
+    let head = head.replace("[ship]", "[ship]\nbudget = '1GiB'");
     let text = head + &sessions("true");
     fs::write(scene.folder.path().join("mirrortap.toml"), text).unwrap();
     sensor.signal("HUP");
     wait_until("the reload", || {
         sensor.status()["config"]["generation"] == 2
     });
+    sensor.wait_logged("Only a restart changes: ship.");
     deliver(&sensor, "2", 200);
     wait_until("the other session's files", || {
         scene.waiting().iter().any(|n| n.starts_with("dns/dns-"))

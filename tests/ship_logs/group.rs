@@ -1,5 +1,6 @@
 //! The group itself: what is asked of it, and what its answers mean.
 
+use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use crate::aws_support;
 use crate::ship_support::{Asked, Reply, block_on};
 use mirrortap::ship::Streams;
-use mirrortap::ship::aws::Kind;
+use mirrortap::ship::aws::{Credentials, Environment, Kind, Settings};
 use mirrortap::ship::logs::Logs;
 use mirrortap::time;
 use serde_json::{Value, json};
@@ -83,6 +84,32 @@ fn lines_become_events_of_their_interface_s_stream_in_a_group_that_is_made_if_it
     group.streams = Streams::Sensor;
     waiting.ship(&group).1.unwrap();
     assert_eq!(told(STREAM).len(), 7, "one stream for all");
+    roles_are_taken(&moto.endpoint());
+}
+
+/// STS is moto's as well: the answers are not of this program's making.
+fn roles_are_taken(endpoint: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("token"), "a.token").unwrap();
+    let role = "arn:aws:iam::123456789012:role/sensor";
+    let source = "source_profile = keys\n[profile keys]\naws_access_key_id = AKIA\naws_secret_access_key = s";
+    let web = format!("web_identity_token_file = {}", path("token"));
+    for way in [source, &web] {
+        let config = format!("[profile sensor]\nrole_arn = {role}\n{way}\n");
+        fs::write(path("config"), config).unwrap();
+        let settings = Settings {
+            profile: Some("sensor".into()),
+            region: Some(aws_support::REGION.into()),
+            environment: Environment::with([
+                ("AWS_CONFIG_FILE", path("config").as_str()),
+                ("AWS_ENDPOINT_URL", endpoint),
+            ]),
+        };
+        let (found, from) = block_on(Credentials::new(settings).get()).unwrap();
+        assert!(found.key_id.starts_with("ASIA") && found.token.is_some());
+        assert!(from.contains(role), "{from}");
+    }
 }
 
 #[test]

@@ -85,9 +85,9 @@ pub(super) fn open(path: &Path) -> io::Result<Input> {
         let message = "it is Parquet, which can't be read from a pipe; name the file";
         return lines(io::stdin(), message).map(Input::Lines);
     }
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     #[cfg(feature = "parquet")]
-    if starts_as_parquet(&mut file)? {
+    if starts_as_parquet(&file)? {
         return Ok(Input::Parquet(file));
     }
     lines(file, NO_PARQUET).map(Input::Lines)
@@ -142,7 +142,7 @@ fn nameless() -> io::Result<File> {
 
 /// What cannot be read twice is no Parquet, whose end is read first.
 #[cfg(feature = "parquet")]
-fn starts_as_parquet(file: &mut File) -> io::Result<bool> {
+fn starts_as_parquet(mut file: &File) -> io::Result<bool> {
     use std::io::Seek;
 
     if !file.metadata()?.is_file() {

@@ -19,9 +19,13 @@ impl Environment {
             let value = ours.then(|| value.into_string().ok())?;
             value.map(|value| (name, value))
         });
-        Self {
-            variables: all.collect(),
+        let mut variables: BTreeMap<_, _> = all.collect();
+        // a service may have none, and a home all the same
+        let home = std::env::home_dir().and_then(|home| home.into_os_string().into_string().ok());
+        if let Some(home) = home {
+            variables.entry("HOME".to_owned()).or_insert(home);
         }
+        Self { variables }
     }
 
     /// With these variables and no others.

@@ -19,24 +19,24 @@ use crate::ship::{Destination, Entry, Pending, Queue, S3};
 /// A destination.
 pub(super) enum Target {
     /// A bucket.
-    Bucket(Store),
+    Bucket(Box<Store>),
     /// A log group.
-    Group(Group),
+    Group(Box<Group>),
 }
 
 impl Target {
     /// Of a queue.
     pub(super) fn new(queue: &Queue, pending: &Pending, board: &Rc<Board>) -> Self {
         match &queue.destination {
-            Destination::S3(s3) => Self::Bucket(Store {
+            Destination::S3(s3) => Self::Bucket(Box::new(Store {
                 s3: s3.clone(),
                 uploads: Uploads::new(&pending.state()),
                 pace: Pace::new(queue.bandwidth),
                 part_size: queue.part_size.max(1),
                 bucket: None,
-            }),
+            })),
             Destination::CloudWatch { group, stream } => {
-                Self::Group(Group::new(group, stream, queue, board))
+                Self::Group(Box::new(Group::new(group, stream, queue, board)))
             }
         }
     }

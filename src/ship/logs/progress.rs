@@ -105,6 +105,6 @@ pub(super) fn sweep(folder: &Path, waiting: &[Entry]) -> io::Result<()> {
         return Ok(());
     }
     let wanted: BTreeSet<_> = waiting.iter().map(|e| path(folder, &e.name)).collect();
-    let unwanted = kept.iter().filter(|path| !wanted.contains(*path));
-    unwanted.map(fs::remove_file).collect()
+    let mut unwanted = kept.iter().filter(|path| !wanted.contains(*path));
+    unwanted.try_for_each(fs::remove_file)
 }

@@ -73,11 +73,12 @@ pub(super) struct Announcer {
 impl Announcer {
     /// Takes note that the file with this hidden name is about to get its name.
     pub(super) fn will_tell(&self, partial: &Path) -> Option<FileId> {
-        if !self.manifest.is_on() {
-            return None;
-        }
         let file = FileId::from(&fs::symlink_metadata(partial).ok()?);
         self.manifest.will_tell(file);
+        // held from now on: nobody may delete it between its line and its offer
+        if let Some(shipments) = &self.shipments {
+            shipments.hold(file.numbers());
+        }
         Some(file)
     }
 
@@ -85,6 +86,9 @@ impl Announcer {
     pub(super) fn forget(&self, file: Option<FileId>) {
         if let Some(file) = file {
             self.manifest.forget(file);
+        }
+        if let (Some(file), Some(shipments)) = (file, &self.shipments) {
+            shipments.forget(file.numbers());
         }
     }
 
@@ -128,7 +132,7 @@ impl Announcer {
         (closed.sha256, closed.bytes) = (listed.sha256, listed.bytes);
         if recovered.was_published {
             // the run that published it may have listed it; otherwise it is found
-            self.forget(file);
+            file.into_iter().for_each(|f| self.manifest.forget(f));
             return self.announce(Arc::new(closed), None);
         }
         let entry = Entry::Recovered(Box::new(listed));

@@ -197,7 +197,7 @@ pub fn compression_of(name: &str) -> &'static str {
 }
 
 /// What can be read from a file itself.
-pub fn describe(output: &Path, name: &str) -> Listed {
+pub(super) fn describe(output: &Path, name: &str) -> Listed {
     let mut listed = Listed {
         name: name.to_owned(),
         session: name

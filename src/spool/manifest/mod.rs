@@ -24,7 +24,7 @@ pub use audit::{Finding, Options, Summary, audit};
 pub use config::{Config, KeyError, Prepared};
 pub use digest::{Digest, NoDigest, digest_bytes, digest_file, digest_while};
 pub use entry::{Aside, Deleted, Entry, Listed, Mend, Run, Shipped, Stopped};
-pub use files::{compression_of, describe};
+pub use files::compression_of;
 pub use key::{PublicKey, Signer};
 pub use lines::lines_of;
 pub use offline::{Offline, OfflineError, name};

@@ -59,6 +59,11 @@ impl FileId {
     pub const fn new(device: u64, inode: u64) -> Self {
         Self { device, inode }
     }
+
+    /// Device and inode.
+    pub const fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
 }
 
 impl From<&Metadata> for FileId {

@@ -283,16 +283,17 @@ fn below(name: &str) -> Option<String> {
 }
 
 impl Offer {
-    /// Puts the file among those that wait, its description first: where the file waits, its description does, or has arrived.
+    /// Puts the file among those that wait, its description first: where the file waits, its description does, or has arrived. A power cut
+    /// may take both back; then the next start finds that the file was never shipped.
     fn put(&self, pending: &Pending) -> io::Result<()> {
         if !self.told.is_empty() {
             let description = self.describe(pending)?;
             let name = format!("{}{DESCRIPTION}", self.name);
-            let offered = pending.offer(&description, &name);
+            let offered = pending.offer_unsynced(&description, &name);
             fs::remove_file(&description)?;
             offered?;
         }
-        pending.offer(&self.path, &self.name)
+        pending.offer_unsynced(&self.path, &self.name)
     }
 
     fn describe(&self, pending: &Pending) -> io::Result<PathBuf> {

@@ -95,19 +95,33 @@ impl Shipments {
         Arc::clone(&lock(&self.sessions))
     }
 
+    /// A file is about to get its name.
+    pub(super) fn hold(&self, file: (u64, u64)) {
+        self.held.hold(file);
+    }
+
+    /// A file keeps its hidden name after all.
+    pub(super) fn forget(&self, file: (u64, u64)) {
+        self.held.let_go(file);
+    }
+
     /// A file was published and told; `line` is its line of the manifest, where there is one.
     pub(super) fn announce(&self, closed: &Closed, line: Option<&[u8]>) {
         let file = closed.path.file_name().and_then(|name| name.to_str());
         let name = file.and_then(|file| self.sessions().name(&closed.session, file));
         // one that is gone already is nobody's to ship
-        let (Some(name), Ok(facts)) = (name, closed.path.symlink_metadata()) else {
+        let Ok(facts) = closed.path.symlink_metadata() else {
             return;
+        };
+        let identity = (facts.dev(), facts.ino());
+        let Some(name) = name else {
+            return self.held.let_go(identity);
         };
         let describe = || serde_json::to_vec(closed).unwrap_or_default();
         self.put(Offer {
             name,
             path: closed.path.clone(),
-            identity: (facts.dev(), facts.ino()),
+            identity,
             bytes: facts.len(),
             told: line.map_or_else(describe, <[u8]>::to_vec),
         });

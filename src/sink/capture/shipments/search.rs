@@ -7,6 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::ship::{Entry, Pending};
 use crate::sink::capture::shipments::{Offer, Shipments};
 use crate::spool::manifest;
@@ -103,13 +105,14 @@ impl Search {
         Vec::new()
     }
 
-    /// What can be told of files that have no line.
+    /// What can be told of files that have no line, without reading them.
     fn describe(&mut self, mut files: Vec<Offer>) -> Vec<Offer> {
         self.found = Some(Vec::new());
         for file in &mut files {
             let name = file.below().unwrap_or_default();
-            let listed = manifest::describe(&self.output, &name);
-            file.told = serde_json::to_vec(&listed).unwrap_or_default();
+            let session = name.split_once('/').map_or("", |(session, _)| session);
+            let told = json!({"name": name, "session": session, "bytes": file.bytes});
+            file.told = told.to_string().into_bytes();
         }
         files
     }
