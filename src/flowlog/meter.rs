@@ -2,7 +2,7 @@
 //!
 //! Takes: for each packet that a worker judges what its headers say, and whether the session's filter keeps it. Gives: closed flows to the
 //! thread that writes. Holds: a packet costs a look-up in the table of each flow log that it belongs to, no allocation, lock or
-//! clock; numbers are published once per batch; each packet ends in a record, or in one of the counters of [`Stats`](crate::flowlog::Stats).
+//! clock; numbers are published once per batch; each packet ends in a record, or in one of the counters of [`Stats`].
 
 use std::sync::Arc;
 use std::time::Duration;
