@@ -144,7 +144,7 @@ impl Meter {
             false => LEAST_DUE.max(2 * packets),
         };
         for scale in &mut self.scales {
-            scale.tick(now, idle, most);
+            scale.tick(now, most);
         }
     }
 
@@ -221,7 +221,7 @@ impl Scale {
         self.table.add(seen, &mut |closed| outbox.push(closed));
     }
 
-    fn tick(&mut self, now: Timestamp, idle: bool, most: usize) {
+    fn tick(&mut self, now: Timestamp, most: usize) {
         self.table.tick(now);
         let outbox = &mut self.outbox;
         for _ in 0..most {
@@ -229,7 +229,7 @@ impl Scale {
                 break;
             }
         }
-        outbox.tend(now, idle);
+        outbox.tend(now);
         self.publish();
     }
 

@@ -160,6 +160,7 @@ pub(super) fn wait(process: &mut Child, limit: Duration) -> bool {
 ///
 /// # Errors
 /// What the system says; `UnexpectedEof` where the end comes first; `InvalidData` where it is no line of ours.
+#[cfg(any(feature = "aws", test))]
 pub(super) fn orders(line: &mut UnixStream) -> io::Result<Orders> {
     let (mut text, mut byte) = (Vec::new(), [0]);
     while text.len() < LONGEST {

@@ -87,16 +87,26 @@ fn objects(client: &Client) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
+/// What the manifest and the server's log say of a file.
+fn told_of(scene: &Scene, moto: &Moto, name: &str) -> String {
+    let manifest = std::fs::read_to_string(scene.out().join("manifest.jsonl")).unwrap();
+    let log = moto.log();
+    let lines = manifest.lines().chain(log.lines());
+    let lines: Vec<_> = lines.filter(|line| line.contains(name)).collect();
+    lines.join("\n")
+}
+
 /// Whether each file that the manifest lists is an object as it was, with its line beside it, and nothing else is there.
-fn check_bucket(scene: &Scene, client: &Client) {
-    let mut objects = objects(client);
+fn check_bucket(scene: &Scene, moto: &Moto) {
+    let mut objects = objects(&moto.client());
     let kinds = ["published", "recovered", "found"].into_iter();
     let lines: Vec<Value> = kinds.flat_map(|kind| scene.lines(kind)).collect();
     assert!(lines.len() > 5, "{}", lines.len());
     for line in lines {
         let name = line["name"].as_str().unwrap();
         let object = objects.remove(name);
-        let object = object.unwrap_or_else(|| panic!("{name} is missing"));
+        let object =
+            object.unwrap_or_else(|| panic!("{name} is missing: {}", told_of(scene, moto, name)));
         assert_eq!(line["sha256"], digest_bytes(&object).to_string(), "{name}");
         let told = objects.remove(&format!("{name}.json"));
         let told: Value = serde_json::from_slice(&told.unwrap()).unwrap();
@@ -184,6 +194,6 @@ fn after_an_outage_with_killed_processes_every_file_has_arrived_as_it_was_and_no
         !logs.is_empty() && logs.keys().all(|key| key.starts_with(begins)),
         "{logs:?}"
     );
-    check_bucket(&scene, &client);
+    check_bucket(&scene, &moto);
     scene.verify();
 }
