@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::disk_support::{World, check, deliver, wait_until};
-use crate::scene::{Nobody, SMALL, Scene, number, ship};
+use crate::disk_support::{World, check, deliver};
+use crate::scene::{Nobody, SMALL, Scene, number, ship, wait_until};
 
 fn bytes(scene: &Scene) -> u64 {
     let files = scene

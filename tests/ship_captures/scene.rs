@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use mirrortap::ship::{Entry, Pending};
 use serde_json::Value;
@@ -11,6 +12,9 @@ use tempfile::TempDir;
 
 use crate::aws_support::{ACCESS_KEY, REGION, SECRET_KEY, without_aws};
 use crate::common::{self, PROGRAM, Sensor};
+
+/// The longest that anything is waited for.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Files of 64 KiB, so that a few packets make many.
 pub(crate) const SMALL: &str =
@@ -127,6 +131,17 @@ impl Scene {
 fn captures(entries: &[Entry]) -> BTreeSet<String> {
     let names = entries.iter().map(|e| e.name.clone());
     names.filter(|name| !name.ends_with(".json")).collect()
+}
+
+/// Waits until something holds: longer than others do, for servers and restarts are waited for too.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    #[expect(clippy::disallowed_methods, reason = "a deadline for a test")]
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    println!("{what}: {:?}", start.elapsed());
 }
 
 /// A number of the queue of captures.

@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::aws_support::{Client, Moto};
 use crate::common::Sensor;
-use crate::disk_support::{deliver, wait_until};
-use crate::scene::{SMALL, Scene, kill, number, ship, shippers};
+use crate::disk_support::deliver;
+use crate::scene::{SMALL, Scene, kill, number, ship, shippers, wait_until};
 
 /// A way to a server that can be shut: then who comes is sent away.
 struct Door {
@@ -97,8 +97,8 @@ fn told_of(scene: &Scene, moto: &Moto, name: &str) -> String {
 }
 
 /// Whether each file that the manifest lists is an object as it was, with its line beside it, and nothing else is there.
-fn check_bucket(scene: &Scene, moto: &Moto) {
-    let mut objects = objects(&moto.client());
+fn check_bucket(scene: &Scene, moto: &Moto, client: &Client) {
+    let mut objects = objects(client);
     let kinds = ["published", "recovered", "found"].into_iter();
     let lines: Vec<Value> = kinds.flat_map(|kind| scene.lines(kind)).collect();
     assert!(lines.len() > 5, "{}", lines.len());
@@ -194,6 +194,6 @@ fn after_an_outage_with_killed_processes_every_file_has_arrived_as_it_was_and_no
         !logs.is_empty() && logs.keys().all(|key| key.starts_with(begins)),
         "{logs:?}"
     );
-    check_bucket(&scene, &moto);
+    check_bucket(&scene, &moto, &client);
     scene.verify();
 }

@@ -5,8 +5,8 @@ use std::fs;
 use serde_json::Value;
 
 use crate::common::mirrortap;
-use crate::disk_support::{check, deliver, wait_until};
-use crate::scene::{Nobody, SMALL, Scene, number, ship};
+use crate::disk_support::{check, deliver};
+use crate::scene::{Nobody, SMALL, Scene, number, ship, wait_until};
 
 #[test]
 fn a_published_file_waits_with_its_line_of_the_manifest_and_is_told_as_shipped_when_it_has_arrived()
