@@ -196,6 +196,10 @@ impl Pipeline {
     pub fn finish(&self, limit: Duration) -> Report {
         let start = time::monotonic();
         self.request_stop();
+        if let Some(flow_logs) = &self.flow_logs {
+            // a quarter for flows on their way to the thread that writes
+            flow_logs.stop_waiting(start.plus(limit / 4));
+        }
         // half of the time for what has arrived, and an eighth for what is on its way to the writers
         let (receive, work) = ((limit / 2).max(LEAST), (limit / 8 * 5).max(LEAST * 2));
         let mut stuck = join("receiver", &self.receivers, start.plus(receive));
