@@ -1,4 +1,4 @@
-//! What the flow table costs: a packet of a known flow, a new flow and its end, and memory.
+//! What flow logs cost: a packet of a known flow, a new flow and its end, memory, and a record on its way to a file.
 //!
 //! Packets come from random flows of 1,000, 100,000 and a million open ones, so nearly every look-up of the largest
 //! meets memory that is in no cache.
@@ -14,6 +14,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mirrortap::filter::Direction;
 use mirrortap::flow::{Closed, Limits, Seen, Table};
+use mirrortap::flowlog::{Config, FileFormat, Interface, Log};
 use mirrortap::headers::{self, Headers};
 use mirrortap::time::Timestamp;
 
@@ -168,6 +169,38 @@ fn memory(_: &mut Criterion) {
     println!("flow/memory: {} bytes a flow", grown / table.len() as u64);
 }
 
+/// Records of a hundred thousand flows into files, synced and named. As Parquet they are written twice: as lines first.
+fn records(criterion: &mut Criterion) {
+    let (mut table, mut flows) = (full(100_000, &like()), Vec::new());
+    table.close(&mut |closed| flows.push(*closed));
+    let interface = Interface::default();
+    let mut group = criterion.benchmark_group("flow/records");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(flows.len() as u64));
+    for (name, file_format) in [("text", FileFormat::Text), ("parquet", FileFormat::Parquet)] {
+        let config = Config {
+            file_format,
+            ..Config::default()
+        };
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || tempfile::tempdir().unwrap(),
+                |folder| {
+                    let mut log = Log::new(&config, folder.path(), Timestamp::from_nanos(1));
+                    flows
+                        .iter()
+                        .for_each(|flow| log.record(&interface, flow).unwrap());
+                    log.finish().unwrap();
+                    assert_eq!(log.counts().published, flows.len() as u64);
+                    folder
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
 criterion_group!(
     benches,
     memory,
@@ -175,6 +208,7 @@ criterion_group!(
     new,
     expiry,
     nothing_over,
-    of_headers
+    of_headers,
+    records
 );
 criterion_main!(benches);

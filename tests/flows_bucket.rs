@@ -207,4 +207,26 @@ fn a_bucket_that_is_closed_or_has_no_credentials_says_so() {
         said(&out).contains("AWS_SECRET_ACCESS_KEY is not"),
         "{out:?}"
     );
+    command.env("AWS_CA_BUNDLE", "/nowhere/ca.pem");
+    let out = command.output().unwrap();
+    assert!(said(&out).contains("/nowhere/ca.pem"), "{out:?}");
+}
+
+#[test]
+fn an_object_that_is_overwritten_meanwhile_is_not_read_as_a_mixture() {
+    let server = Scripted::start(|asked| match asked.header("if-match") {
+        "" => Reply::ok(
+            "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>x/a.log</Key><LastModified>2026-11-28T00:00:00.000Z</LastModified><ETag>\"old\"</ETag><Size>9</Size></Contents></ListBucketResult>",
+        ),
+        tag => {
+            assert_eq!(tag, "\"old\"");
+            Reply::status(412, "<Error><Code>PreconditionFailed</Code></Error>")
+        }
+    });
+    let out = flows(&server.address(), &["s3://logs/x"]);
+    assert!(!out.status.success(), "{out:?}");
+    assert!(
+        said(&out).contains("overwritten while it was read"),
+        "{out:?}"
+    );
 }

@@ -1,4 +1,4 @@
-//! `mirrortap demo`: the whole thing on this machine alone: generator, sensor, live view, files, what to do next.
+//! `mirrortap demo`: the whole thing on this machine alone: generator, sensor, live view, files, flow logs, what to do next.
 
 use std::io::IsTerminal;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::cli::failure::{self, Failure};
+use crate::cli::flows;
 use crate::cli::interrupt::Interrupts;
 use crate::cli::ledger::{self, human_bytes};
 use crate::cli::run;
@@ -69,9 +70,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let report = pipeline.finish(config.shutdown_timeout.0);
     ledger::print(&report, args.json);
     if !args.json {
-        conclude(&args, &report, sent.sent);
+        conclude(&args, &report, sent.sent)?;
     }
     let whole = report.total.is_closed() && sent.sent == arrived(&report);
+    let whole = whole && report.flow_logs.values().all(|log| log.is_closed());
     Ok(if whole {
         ExitCode::SUCCESS
     } else {
@@ -83,6 +85,7 @@ fn config(args: &Args) -> Result<Config, Failure> {
     let mut config = Config::parse(Path::new("demo.toml"), SESSIONS)
         .map_err(|e| Failure::new(failure::SOFTWARE, e))?;
     config.output.clone_from(&args.output);
+    config.add_flow_log(flow_logs(args));
     config.source.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     Ok(config)
 }
@@ -123,7 +126,12 @@ fn arrived(report: &Report) -> u64 {
     report.total.received + report.kernel_dropped.values().sum::<u64>()
 }
 
-fn conclude(args: &Args, report: &Report, sent: u64) {
+/// The folder of the flow log.
+fn flow_logs(args: &Args) -> PathBuf {
+    args.output.join("flow-logs")
+}
+
+fn conclude(args: &Args, report: &Report, sent: u64) -> Result<(), Failure> {
     let arrived = arrived(report);
     let verdict = if arrived == sent {
         "every one is in the ledger above"
@@ -131,16 +139,33 @@ fn conclude(args: &Args, report: &Report, sent: u64) {
         "NOT ALL ACCOUNTED FOR"
     };
     println!("\nThe generator sent {sent} packets; {arrived} arrived: {verdict}.");
+    for log in report.flow_logs.values() {
+        let verdict = if log.is_closed() && log.packets_lost == 0 {
+            "every one is in a record, or was left out by name"
+        } else {
+            "NOT ALL ARE IN A RECORD"
+        };
+        println!(
+            "The flow log was shown {} of them: {verdict}.\n",
+            log.packets
+        );
+    }
+    flows::show(&flow_logs(args), 5)?;
     println!("\nWhat to do next");
     let Some(file) = report.files.first().map(|f| f.path.display()) else {
-        return;
+        return Ok(());
     };
     println!("  look at a file       tcpdump -nr {file} | head");
     println!("  in Wireshark         wireshark {file}");
     println!("  in Zeek              zeek -C -r {file}");
     println!("  what is in it        mirrortap inspect {file}");
+    println!(
+        "  who talked to whom   mirrortap flows {}",
+        flow_logs(args).display()
+    );
     println!("  the real thing       mirrortap run --output captures    (see docs/deploy-aws.md)");
     println!("  remove these files   rm -r {}", args.output.display());
+    Ok(())
 }
 
 /// A table that is redrawn in place on a terminal, and one line a second elsewhere.

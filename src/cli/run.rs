@@ -99,7 +99,7 @@ pub(super) fn failed(error: &daemon::Error) -> Failure {
         daemon::Error::Pipeline(P::Output(capture::Error::Lock(lock::Error::Held { .. }))) => {
             failure::TEMPORARY
         }
-        daemon::Error::Pipeline(P::Output(_)) => failure::CANT_CREATE,
+        daemon::Error::Pipeline(P::Output(_) | P::FlowLogFolders(_)) => failure::CANT_CREATE,
         daemon::Error::Pipeline(P::Replay(_)) => failure::DATA,
         daemon::Error::Pipeline(P::Thread { .. })
         | daemon::Error::Runtime(_)

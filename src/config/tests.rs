@@ -127,3 +127,45 @@ fn a_latency_for_which_receivers_would_seem_dead_is_refused() {
         assert_eq!(parsed.is_ok(), fits, "{latency}: {parsed:?}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_flow_log_is_told_with_its_place() {
+    for (text, place, message) in [
+        (
+            "[[flow_log]]\nintervall = '1s'",
+            "2:1",
+            "did you mean \"interval\"?",
+        ),
+        ("[[flow_log]]\ninterval = '2h'", "2:12", "1s to 1h"),
+        (
+            "[[flow_log]]\n[[flow_log]]\nname = 'default'",
+            "3:8",
+            "give each its own",
+        ),
+        (
+            "[[flow_log]]\ninterfaces = 'none.json'",
+            "2:14",
+            "none.json",
+        ),
+        (
+            "[[flow_log]]\n[flow_log.filter]\nexpression = 'tpc'",
+            "2:1",
+            "tpc",
+        ),
+        (
+            "[[flow_log]]\n[flow_log.s3]\nbucket = 'Logs'",
+            "3:10",
+            "3 to 63",
+        ),
+        ("[[flow_log]]\nlog_format = '${srcadr}'", "2:14", "srcaddr"),
+    ] {
+        let error = Config::parse(Path::new("m.toml"), text)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("m.toml:{place}: ")),
+            "{text}: {error}"
+        );
+        assert!(error.contains(message), "{text}: {error}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The thread that writes flow logs.
 //!
-//! Takes: closed flows from all workers, and what was lost before them. Gives: records in the files of each [`Log`], SKIPDATA and NODATA lines, numbers
+//! Takes: closed flows from all workers, and what was lost before them. Gives: records in the files of each [`Log`](crate::flowlog::Log), SKIPDATA and NODATA lines, numbers
 //! and trouble in [`Stats`]. Holds: workers never wait for it where packets run away; it ends when the last worker has; a panic of it is told, its
 //! records are counted as lost, and nothing else stops.
 
@@ -127,18 +127,20 @@ impl Running {
             tracing::error!(
                 "The deadline passed before the flow logs were written; what is missing of them is counted as lost."
             );
-            self.shared.stats.iter().for_each(|stats| give_up(stats));
         }
+        self.shared.stats.iter().for_each(|stats| give_up(stats));
     }
 }
 
-/// Counts the records that are in no file as lost.
+/// Counts the records that are in no file, and were not lost with one, as lost; those that were counted so before are not counted again.
 fn give_up(stats: &Stats) {
     let lines = stats.skipdata.value() + stats.nodata.value();
     let told = stats.records.value() + lines;
-    let unwritten = stats.resolver_records.value();
-    let ended = stats.published.value() + stats.lost_in_files.value() + unwritten;
-    stats.records_lost.add(told.saturating_sub(ended));
+    let lost = stats.lost_in_files.value() + stats.lost_at_desk.value();
+    let ended = stats.published.value() + stats.resolver_records.value() + lost;
+    let missing = told.saturating_sub(ended);
+    stats.lost_at_desk.add(missing);
+    stats.records_lost.add(missing);
 }
 
 /// The thread.
@@ -185,6 +187,8 @@ impl Desk {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        // from here on workers see that nobody takes their parcels
+        drop(self);
         if let Err(panic) = served {
             let reason = format!("its thread panicked: {}", said(&*panic));
             tracing::error!(

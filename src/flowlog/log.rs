@@ -26,9 +26,9 @@ const MOST_PACKED: u64 = 74_000_000;
 const MOST_TEXT: u64 = 500_000_000;
 /// A Parquet file is made at once when its lines are complete. It is about as large as these are packed, and this bounds both: its size,
 /// and the time for which nothing else is written.
-const MOST_PACKED_FOR_PARQUET: u64 = 24_000_000;
+const MOST_PACKED_FOR_PARQUET: u64 = 12_000_000;
 /// The same for lines that pack well.
-const MOST_TEXT_FOR_PARQUET: u64 = 160_000_000;
+const MOST_TEXT_FOR_PARQUET: u64 = 80_000_000;
 /// Files that are open at once. Late records need a few; a clock that jumps must not open thousands.
 const MOST_OPEN: usize = 8;
 /// How long after its end a file is kept open for flows that are still being counted.

@@ -129,3 +129,53 @@ fn parsed<T>(
         origin,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_tells_nothing_is_refused_with_its_key_and_where_it_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.json");
+        fs::write(&file, "{\"prefixes\": [}").unwrap();
+        for (key, said) in [
+            ("interfaces", "describe-network-interfaces"),
+            ("ip_ranges", "https://ip-ranges.amazonaws.com"),
+        ] {
+            let error = Metadata::load(&config(&format!("{key} = '{}'", file.display())));
+            let error = error.unwrap_err();
+            assert_eq!(error.key(), key);
+            let told = error.to_string();
+            assert!(told.contains(said) && told.contains("line 1"), "{told}");
+            let error = Metadata::load(&config(&format!("{key} = '/nowhere/x'"))).unwrap_err();
+            assert!(
+                error.to_string().contains("cannot read /nowhere/x"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_an_interface_that_no_file_tells_the_address_and_the_region_are_known() {
+        let source = IpAddr::from([10, 0, 0, 7]);
+        let of = |text: &str| {
+            let interface = Metadata::load(&config(text))
+                .unwrap()
+                .interface(source, None);
+            let told = [Field::Region, Field::AccountId].map(|f| interface.fact(f).to_string());
+            (interface.primary, told)
+        };
+        let primary = Some([10, 0, 0, 7].into());
+        let text = "region = 'eu-central-1'\naccount = '123456789012'";
+        assert_eq!(
+            of(text),
+            (primary, ["eu-central-1".to_owned(), "-".to_owned()])
+        );
+        assert_eq!(of(""), (primary, ["-".to_owned(), "-".to_owned()]));
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! Takes: for each packet that a worker judges what its headers say, and whether the session's filter keeps it. Gives: closed flows to the
 //! thread that writes. Holds: a packet costs a look-up in the table of each flow log that it belongs to, no allocation, lock or
-//! clock; numbers are published once per batch; each packet ends in a record, or in one of the counters of [`Stats`](crate::flowlog::Stats).
+//! clock; numbers are published once per batch; each packet ends in a record, or in one of the counters of [`Stats`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,7 +144,7 @@ impl Meter {
             false => LEAST_DUE.max(2 * packets),
         };
         for scale in &mut self.scales {
-            scale.tick(now, idle, most);
+            scale.tick(now, most);
         }
     }
 
@@ -221,7 +221,7 @@ impl Scale {
         self.table.add(seen, &mut |closed| outbox.push(closed));
     }
 
-    fn tick(&mut self, now: Timestamp, idle: bool, most: usize) {
+    fn tick(&mut self, now: Timestamp, most: usize) {
         self.table.tick(now);
         let outbox = &mut self.outbox;
         for _ in 0..most {
@@ -229,7 +229,7 @@ impl Scale {
                 break;
             }
         }
-        outbox.tend(now, idle);
+        outbox.tend(now);
         self.publish();
     }
 

@@ -87,11 +87,11 @@ impl Outbox {
         self.flows.len() < PARCEL || self.send()
     }
 
-    /// Sends what has waited long enough at `now`; all of it, if it is `idle`.
-    pub(super) fn tend(&mut self, now: Timestamp, idle: bool) {
+    /// Sends what has waited long enough at `now`: a parcel for each flow would cost more than the flow.
+    pub(super) fn tend(&mut self, now: Timestamp) {
         if self.flows.is_empty() {
             self.since = now;
-        } else if idle || now.since(self.since) >= LINGER {
+        } else if now.since(self.since) >= LINGER {
             self.since = now;
             self.send();
         }

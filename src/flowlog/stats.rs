@@ -38,6 +38,8 @@ pub struct Stats {
     pub open: Gauge,
     /// Of the records lost, those that were lost with a file.
     pub lost_in_files: Counter,
+    /// Of the records lost, those that the thread that writes had when it ended, or was not waited for.
+    pub lost_at_desk: Counter,
     /// Files published.
     pub files: Gauge,
     /// Records in them.

@@ -44,6 +44,9 @@ pub enum Error {
     /// The flow logs; normally found when the configuration was loaded.
     #[error("the flow logs cannot be written: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     FlowLogs(Vec<flowlog::Problem>),
+    /// Their folders.
+    #[error("the flow logs have no folder: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    FlowLogFolders(Vec<flowlog::Problem>),
     /// The output.
     #[error(transparent)]
     Output(#[from] capture::Error),

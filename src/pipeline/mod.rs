@@ -213,7 +213,8 @@ impl Pipeline {
             stuck.extend(ended.stuck);
         }
         if let Some(flow_logs) = &self.flow_logs {
-            flow_logs.finish(start.plus(limit.max(LEAST)));
+            let least = time::monotonic().plus(LEAST);
+            flow_logs.finish(start.plus(limit).max(least));
         }
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");

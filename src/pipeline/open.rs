@@ -225,7 +225,7 @@ fn parts(
     };
     capture::check(&writer, &setup)?;
     let flow_logs = config.flow_logs(base).map_err(Error::FlowLogs)?;
-    flow_logs.open().map_err(Error::FlowLogs)?;
+    flow_logs.open().map_err(Error::FlowLogFolders)?;
     Ok(Parts {
         ports: config.ports(),
         allowed: Allowed::new(&config.source.allowed_sources),

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use object_store::aws::AmazonS3;
+use object_store::client::{HttpClient, HttpConnector};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path as Key;
-use object_store::{ObjectMeta, ObjectStoreExt, RetryConfig};
+use object_store::{ClientOptions, GetOptions, ObjectMeta, ObjectStore, RetryConfig};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::ship::aws::{self, Credentials, Failure, Kind, Place, Settings};
@@ -41,6 +42,8 @@ pub struct Object {
     key: Key,
     /// Bytes.
     pub size: u64,
+    /// Which version of it was listed.
+    tag: Option<String>,
 }
 
 impl Object {
@@ -55,6 +58,7 @@ impl From<ObjectMeta> for Object {
         Self {
             key: told.location,
             size: told.size,
+            tag: told.e_tag,
         }
     }
 }
@@ -70,7 +74,6 @@ impl Objects {
         settings: &Settings,
     ) -> Result<Self, Failure> {
         let doing = format!("open s3://{bucket}");
-        aws::install_tls();
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::local(&doing, &error))?;
         let place = runtime.block_on(Place::of(endpoint, settings))?;
@@ -82,6 +85,7 @@ impl Objects {
         let store = place
             .builder(bucket)
             .with_retry(retry)
+            .with_http_connector(Line(aws::reading(settings)?))
             .with_credentials(Credentials::new(settings.clone()))
             .build()
             .map_err(|error| failure(&doing, &error))?;
@@ -136,12 +140,18 @@ impl Objects {
 
     fn piece(&self, object: &Object, at: u64) -> Result<Bytes, Failure> {
         let range = at..(at + PIECE).min(object.size);
+        let options = GetOptions {
+            range: Some(range.into()),
+            if_match: object.tag.clone(),
+            ..GetOptions::default()
+        };
         let Bucket {
             name,
             store,
             runtime,
         } = &*self.bucket;
-        let piece = runtime.block_on(store.get_range(&object.key, range));
+        let piece =
+            runtime.block_on(async { store.get_opts(&object.key, options).await?.bytes().await });
         piece.map_err(|error| failure(&format!("get s3://{name}/{}", object.key), &error))
     }
 }
@@ -217,6 +227,16 @@ impl Read for Contents {
     }
 }
 
+/// The one client that this program makes: with its certificates, and its patience.
+#[derive(Debug)]
+struct Line(reqwest::Client);
+
+impl HttpConnector for Line {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.0.clone()))
+    }
+}
+
 fn failure(doing: &str, error: &object_store::Error) -> Failure {
     use object_store::Error;
 
@@ -228,5 +248,13 @@ fn failure(doing: &str, error: &object_store::Error) -> Failure {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Kind::Access,
         _ => Kind::Server,
     };
-    Failure::new(kind, format!("cannot {doing}: {}", aws::told(error)))
+    let hint = match error {
+        Error::Precondition { .. } => " (it was overwritten while it was read)",
+        Error::InvalidPath { .. } => {
+            " (a key in the list has an empty step, \".\" or \"..\"; name a prefix without it)"
+        }
+        _ => "",
+    };
+    let told = aws::told(error);
+    Failure::new(kind, format!("cannot {doing}: {told}{hint}"))
 }

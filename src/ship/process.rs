@@ -53,6 +53,12 @@ impl Shipper {
     /// # Errors
     /// No socket or no process is to be had.
     pub fn start(orders: &Orders) -> io::Result<Self> {
+        if cfg!(not(feature = "aws")) {
+            return Err(io::Error::new(
+                ErrorKind::Unsupported,
+                "this program was built without the feature \"aws\", and can ship nothing; leave the destinations out",
+            ));
+        }
         Self::start_command(Command::new("/proc/self/exe"), orders)
     }
 
@@ -154,6 +160,7 @@ pub(super) fn wait(process: &mut Child, limit: Duration) -> bool {
 ///
 /// # Errors
 /// What the system says; `UnexpectedEof` where the end comes first; `InvalidData` where it is no line of ours.
+#[cfg(any(feature = "aws", test))]
 pub(super) fn orders(line: &mut UnixStream) -> io::Result<Orders> {
     let (mut text, mut byte) = (Vec::new(), [0]);
     while text.len() < LONGEST {

@@ -16,10 +16,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::logging;
 use crate::ship::process::{self, Orders, VERB};
 use crate::ship::{QueueStatus, Status, Trouble};
 use crate::sys::privileges;
-use crate::{logging, time};
+use crate::time::{self, Monotonic};
 
 /// What the worker is started with.
 pub(super) const WORKER: &str = "--worker";
@@ -30,6 +31,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// A worker that has lived as long has done well.
 const DID_WELL: Duration = Duration::from_secs(60);
+/// A worker that is younger may not have tried yet what the one before could not do.
+const NOT_YET: Duration = Duration::from_secs(90);
 /// How long a worker may take to end after its socket did.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
@@ -82,6 +85,7 @@ impl Supervisor {
     async fn run(&mut self, program: &Path, orders: &Orders) -> io::Error {
         loop {
             let began = time::monotonic();
+            self.totals.begin();
             let ended = match Worker::start(program, orders) {
                 Ok(mut worker) => match self.hand_on(&mut worker).await {
                     Ok(()) => worker.end(),
@@ -172,26 +176,36 @@ struct Totals {
     /// Of those that have ended.
     before: BTreeMap<String, QueueStatus>,
     now: BTreeMap<String, QueueStatus>,
+    /// When the worker of now began.
+    began: Monotonic,
 }
 
 impl Totals {
     fn add(&mut self, status: Status) -> Status {
         self.now = status.queues;
-        let queues = self.now.iter();
+        let is_new = time::monotonic().since(self.began) < NOT_YET;
+        let queues = self.now.iter().map(|(name, now)| {
+            let before = self.before.get(name);
+            let mut all = sum(before, now);
+            all.trouble = going_on(before, now, is_new);
+            (name.clone(), all)
+        });
         Status {
-            queues: queues
-                .map(|(name, now)| (name.clone(), sum(self.before.get(name), now)))
-                .collect(),
+            queues: queues.collect(),
         }
+    }
+
+    /// A worker begins.
+    fn begin(&mut self) {
+        self.began = time::monotonic();
     }
 
     /// The worker has ended.
     fn keep(&mut self) {
-        let told = std::mem::take(&mut self.now);
-        let sums = told.iter();
-        let sums = sums.map(|(name, now)| (name.clone(), sum(self.before.get(name), now)));
-        let sums: Vec<_> = sums.collect();
+        let now = std::mem::take(&mut self.now);
+        let sums = self.add(Status { queues: now }).queues;
         self.before.extend(sums);
+        self.now.clear();
     }
 
     /// Between two workers.
@@ -214,6 +228,20 @@ impl Totals {
         Status {
             queues: queues.collect(),
         }
+    }
+}
+
+/// What stood in the way still does, as long as a new worker has not tried; and is as old as it was.
+fn going_on(before: Option<&QueueStatus>, now: &QueueStatus, is_new: bool) -> Option<Trouble> {
+    let old = before.and_then(|before| before.trouble.as_ref());
+    let nothing_yet = (now.shipped_files, now.refused_files, now.events) == (0, 0, 0);
+    match (old, &now.trouble) {
+        (Some(old), None) if is_new && nothing_yet => Some(old.clone()),
+        (Some(old), Some(new)) if old.kind == new.kind && nothing_yet => Some(Trouble {
+            since: old.since,
+            ..new.clone()
+        }),
+        (_, new) => new.clone(),
     }
 }
 
@@ -248,6 +276,41 @@ mod tests {
         }
     }
 
+    fn trouble(since: u64) -> QueueStatus {
+        let trouble = Trouble {
+            kind: "unreachable".to_owned(),
+            reason: "no answer".to_owned(),
+            since,
+        };
+        QueueStatus {
+            trouble: Some(trouble),
+            ..QueueStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_trouble_stands_until_a_new_worker_has_tried_and_is_as_old_as_it_was() {
+        let before = trouble(5);
+        let since = |now: &QueueStatus, is_new| {
+            let trouble = going_on(Some(&before), now, is_new);
+            trouble.map(|trouble| trouble.since)
+        };
+        let nothing = QueueStatus::default();
+        let arrived = QueueStatus {
+            shipped_files: 1,
+            ..QueueStatus::default()
+        };
+        assert_eq!(since(&nothing, true), Some(5));
+        assert_eq!(since(&nothing, false), None);
+        assert_eq!(since(&arrived, true), None);
+        assert_eq!(since(&trouble(9), true), Some(5));
+        let later = QueueStatus {
+            trouble: trouble(9).trouble,
+            ..arrived
+        };
+        assert_eq!(since(&later, true), Some(9));
+    }
+
     #[test]
     fn numbers_go_on_over_the_restarts_of_a_worker() {
         let mut totals = Totals::default();
@@ -257,7 +320,7 @@ mod tests {
         totals.keep();
         assert_eq!(files(&totals.troubled("gone")), 3);
         let after = totals.add(told(1, "expired"));
-        assert_eq!((files(&after), &after.queues["a"].trouble), (4, &None));
+        assert_eq!(files(&after), 4);
         assert_eq!(after.queues["a"].refused_events.len(), 2);
         totals.keep();
         totals.keep();

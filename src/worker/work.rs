@@ -51,6 +51,8 @@ pub struct Work {
     patient: bool,
     /// Of the flow logs, where there are any.
     meter: Option<Box<Meter>>,
+    /// Whether the batch at hand has told it the time.
+    ticked: bool,
 }
 
 impl std::fmt::Debug for Work {
@@ -80,6 +82,7 @@ impl Work {
             orders: vec![0; receivers],
             patient,
             meter: None,
+            ticked: false,
         }
     }
 
@@ -168,6 +171,7 @@ impl Work {
     fn tick(&mut self, now: Timestamp, idle: bool) {
         if let Some(meter) = &mut self.meter {
             meter.tick(now, idle);
+            self.ticked = !idle;
         }
     }
 
@@ -241,7 +245,8 @@ impl Work {
         self.refresh();
         if idle {
             self.seats.publish_hits();
-            if self.meter.is_some() && !self.patient {
+            let ticked = std::mem::take(&mut self.ticked);
+            if self.meter.is_some() && !self.patient && !ticked {
                 self.tick(time::now(), true);
             }
         }

@@ -189,6 +189,23 @@ fn a_worker_that_is_no_more_leaves_no_packet_without_a_counter() {
 }
 
 #[test]
+fn when_the_thread_that_writes_is_no_more_workers_go_on_and_its_records_are_counted() {
+    let mut log = Bare::start(1_000, Box::new(|| panic!("no answer")));
+    let trouble = |log: &Bare| log.running.read()["default"].trouble.clone();
+    wait_until("its end is told", || trouble(&log).is_some());
+    let counted = log.place(ENI);
+    let now = time::now();
+    for number in 0..10 {
+        log.packet(counted, number, now);
+    }
+    log.meter().tick(now, true);
+    let summary = log.end();
+    assert!(trouble(&log).unwrap().contains("panicked: no answer"));
+    assert_eq!((summary.packets, summary.packets_lost), (10, 10));
+    assert_eq!((summary.records, summary.records_lost), (0, 10));
+}
+
+#[test]
 fn what_the_kernel_lost_is_told_of_every_interface() {
     let folder = tempfile::tempdir().unwrap();
     let flows = folder.path().join("flows");

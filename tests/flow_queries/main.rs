@@ -15,6 +15,7 @@ mod common;
 mod flow_support;
 
 mod answers;
+mod demo;
 mod duckdb;
 mod page;
 mod reader;

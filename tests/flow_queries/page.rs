@@ -3,7 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use std::process::Command;
+
 use mirrortap::record::{Field, Kind};
+
+use crate::common::PROGRAM;
 
 /// A block of code with the heading that it stands under.
 pub(crate) struct Block {
@@ -113,4 +117,23 @@ fn the_page_says_once_of_every_field_what_fills_it() {
         let found = table.matches(&format!("`{field}`")).count();
         assert!((1..=most).contains(&found), "{field}: {found}");
     }
+}
+
+#[test]
+fn the_configuration_of_the_page_is_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("interfaces.json", "{\"NetworkInterfaces\": []}");
+    write(
+        "ip-ranges.json",
+        "{\"prefixes\": [], \"ipv6_prefixes\": []}",
+    );
+    write("mirrortap.toml", &configuration().to_string());
+    let output = Command::new(PROGRAM)
+        .arg("check")
+        .arg(folder.path().join("mirrortap.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }

@@ -143,6 +143,36 @@ fn a_restart_goes_on_behind_the_batches_that_were_taken() {
 }
 
 #[test]
+fn a_disk_that_takes_no_progress_has_no_batch_sent_twice() {
+    let (text, lines) = long_file();
+    let waiting = Waiting::with("f.log.gz", &text);
+    let server = service(|number, _| match number {
+        1 => Reply::hang_up(),
+        _ => Reply::ok("{}"),
+    });
+    let group = group(server.address());
+    waiting.ship(&group).1.unwrap_err();
+    // what is written first can't be
+    let aside = waiting.progress()[0].with_extension("partial");
+    fs::create_dir(aside).unwrap();
+    block_on(async {
+        let logs = Logs::open(&group, STREAM, &settings()).await.unwrap();
+        let entry = waiting.entry();
+        for batch in 0..5 {
+            let sent = logs.ship(&waiting.pending, &entry, async |_| {}, |_| {});
+            let failure = sent.await.unwrap_err();
+            assert_eq!(failure.kind, Kind::Local, "{batch}: {failure}");
+        }
+        let sent = logs.ship(&waiting.pending, &entry, async |_| {}, |_| {});
+        sent.await.unwrap();
+    });
+    assert_eq!(server.asked().len(), 7);
+    let counted = counted(&server, &[0, 2, 3, 4, 5, 6]);
+    assert!(counted.values().all(|times| *times == 1));
+    assert_eq!(counted.len(), lines.len());
+}
+
+#[test]
 fn another_file_under_its_name_begins_at_its_beginning() {
     let waiting = Waiting::with("f.log.gz", &long_file().0);
     let server = service(|number, _| match number {

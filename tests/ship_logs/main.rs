@@ -16,6 +16,7 @@ mod aws_support;
 mod common;
 mod group;
 mod process;
+mod sensor;
 #[path = "../ship_support/mod.rs"]
 mod ship_support;
 mod waiting;

@@ -18,7 +18,7 @@ use crate::common::PROGRAM;
 /// The name of the queue.
 pub const QUEUE: &str = "captures";
 /// How often something is looked for, a twentieth of a second apart.
-const LOOKS: u32 = 1800;
+const LOOKS: u32 = 4800;
 
 pub struct Rig {
     folder: TempDir,

@@ -15,9 +15,12 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use clap::Parser;
 
 use crate::cli::failure::{self, Failure};
 use crate::cli::flows::compare::{Comparison, Side};
@@ -130,6 +133,20 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Err(Stop::Failed(failure)) => Err(failure),
     }
+}
+
+/// Prints the sums of the flow logs below a folder, as the verb does.
+pub(super) fn show(folder: &Path, top: usize) -> Result<(), Failure> {
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        args: Args,
+    }
+    let top = top.to_string();
+    let words = ["flows", "--top", &top, "--"].map(OsStr::new);
+    let words = words.into_iter().chain([folder.as_os_str()]);
+    let alone = Alone::try_parse_from(words).map_err(|e| Failure::new(failure::SOFTWARE, e))?;
+    run(alone.args).map(|_| ())
 }
 
 /// Buckets are within reach.

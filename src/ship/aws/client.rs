@@ -37,12 +37,13 @@ impl Client {
             Some(endpoint) => endpoint.to_owned(),
             None => format!("https://{service}.{region}.{}", suffix(&region)),
         };
+        let url = url(&address)?;
         Ok(Self {
-            http: http::outside(settings)?,
+            http: http::outside(settings, &url)?,
             credentials: Credentials::new(settings.clone()),
             service,
-            url: url(&address)?,
             region,
+            url,
         })
     }
 

@@ -1,7 +1,6 @@
 //! The role of a container: ECS tasks and EKS pods.
 
 use std::fs;
-use std::net::IpAddr;
 
 use reqwest::Url;
 use serde::Deserialize;
@@ -64,7 +63,7 @@ fn address(settings: &Settings) -> Result<Option<Url>, Failure> {
         return Ok(None);
     };
     let url = client::url(full)?;
-    if url.scheme() == "https" || is_next_door(url.host_str().unwrap_or_default()) {
+    if url.scheme() == "https" || is_next_door(&url) {
         return Ok(Some(url));
     }
     let reason = format!(
@@ -73,10 +72,9 @@ fn address(settings: &Settings) -> Result<Option<Url>, Failure> {
     Err(Failure::new(Kind::Credentials, reason))
 }
 
-fn is_next_door(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    loopback || host == "localhost" || NEXT_DOOR.contains(&host)
+fn is_next_door(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    http::is_here(url) || NEXT_DOOR.contains(&host.trim_matches(['[', ']']))
 }
 
 /// The file is read anew each time: it changes.

@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, redirect};
+use reqwest::{Client, ClientBuilder, Url, redirect};
 
 use crate::ship::aws::{Failure, Kind, Settings};
 
@@ -20,9 +21,22 @@ pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// For AWS: certificates of the system or of `AWS_CA_BUNDLE`, proxies as the environment says.
-pub(super) fn outside(settings: &Settings) -> Result<Client, Failure> {
-    trusting(plain().connect_timeout(CONNECT).timeout(WHOLE), settings)
+/// For AWS, or who stands in for it at an address: certificates of the system or of `AWS_CA_BUNDLE`, proxies as the environment says. No
+/// proxy leads to this machine.
+pub(super) fn outside(settings: &Settings, url: &Url) -> Result<Client, Failure> {
+    let builder = plain().connect_timeout(CONNECT).timeout(WHOLE);
+    let builder = match is_here(url) {
+        true => builder.no_proxy(),
+        false => builder,
+    };
+    trusting(builder, settings)
+}
+
+/// Whether an address is of this machine.
+pub(super) fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The same for large files on slow lines: whoever sends sees to it that something moves.
@@ -31,6 +45,12 @@ pub(super) fn outside(settings: &Settings) -> Result<Client, Failure> {
 /// There are no certificates.
 pub fn patient(settings: &Settings) -> Result<Client, Failure> {
     trusting(plain().connect_timeout(CONNECT), settings)
+}
+
+/// The same for who reads: a slow answer is taken, one of which nothing comes is not.
+pub(in crate::ship) fn reading(settings: &Settings) -> Result<Client, Failure> {
+    let builder = plain().connect_timeout(CONNECT).read_timeout(WHOLE);
+    trusting(builder, settings)
 }
 
 fn trusting(builder: ClientBuilder, settings: &Settings) -> Result<Client, Failure> {

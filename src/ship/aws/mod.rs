@@ -23,7 +23,7 @@ pub use client::Client;
 pub use credentials::Credentials;
 pub use environment::{Environment, Settings};
 pub use failure::{Failure, Kind};
-pub(in crate::ship) use http::chain as told;
+pub(in crate::ship) use http::{chain as told, reading};
 pub use http::{install_tls, patient};
 pub(in crate::ship) use place::Place;
 pub use region::{region, suffix};

@@ -54,7 +54,7 @@ pub(super) async fn assume(
         headers: &[("content-type", FORM)],
     };
     let request = client::signed(
-        &http::outside(settings)?,
+        &http::outside(settings, &url)?,
         base,
         ("sts", &region),
         url,
@@ -79,7 +79,7 @@ pub(super) async fn web_identity(
     let mut form = role.form("AssumeRoleWithWebIdentity");
     form.push(("WebIdentityToken", token.trim()));
     let body = encoded(&url, &form);
-    let request = http::outside(settings)?.post(url);
+    let request = http::outside(settings, &url)?.post(url);
     let request = request.header("content-type", FORM).body(body);
     let doing = format!("take the role {} with the token of {file}", role.arn);
     let text = answer::of(request, &doing).await.map_err(of_credentials)?;

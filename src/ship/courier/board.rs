@@ -3,7 +3,8 @@
 //! Takes: what happens in the queues. Gives: a [`Status`] whenever something has changed. Holds: a trouble is as old as its kind; it is gone when something arrives, or
 //! nothing waits any more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,11 +13,30 @@ use crate::ship::aws::Kind;
 use crate::ship::{Plan, QueueStatus, Status, Trouble};
 use crate::time;
 
+/// How often somebody who may not begin asks again.
+const CLOSED: Duration = Duration::from_secs(1);
+
 /// The status, and a bell for who tells it.
 #[derive(Debug)]
 pub(super) struct Board {
     status: RefCell<Status>,
     changed: Notify,
+    /// Files on their way.
+    busy: Cell<usize>,
+    /// Whether a follower is wanted, so that nothing more is begun.
+    closing: Cell<bool>,
+}
+
+/// A file on its way, as long as it lives.
+#[derive(Debug)]
+pub(super) struct Turn(Rc<Board>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let board = &self.0;
+        board.busy.set(board.busy.get().saturating_sub(1));
+        board.changed.notify_one();
+    }
 }
 
 impl Board {
@@ -29,12 +49,34 @@ impl Board {
                 queues: rows.collect(),
             }),
             changed: Notify::new(),
+            busy: Cell::new(0),
+            closing: Cell::new(false),
         }
     }
 
     /// The status as it is.
     pub(super) fn now(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// A file sets out; where a follower is wanted, it has to wait for that.
+    pub(super) async fn turn(self: &Rc<Self>) -> Turn {
+        while self.closing.get() {
+            tokio::time::sleep(CLOSED).await;
+        }
+        self.busy.set(self.busy.get() + 1);
+        Turn(Rc::clone(self))
+    }
+
+    /// Has nothing more begin; whether nothing is on its way any more.
+    pub(super) fn close(&self) -> bool {
+        self.closing.set(true);
+        self.busy.get() == 0
+    }
+
+    /// Whether nothing more is to be begun.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
     }
 
     /// Waits for a change.
@@ -130,6 +172,21 @@ mod tests {
         assert!(trouble(&board).unwrap().since > 5);
         board.clear("a");
         assert_eq!(trouble(&board), None);
+    }
+
+    #[test]
+    fn who_is_on_the_way_may_end_before_a_follower_comes_and_nobody_else_begins() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let board = Rc::new(board());
+        let turn = runtime.block_on(board.turn());
+        assert!(!board.is_closing() && !board.close() && board.is_closing());
+        let next = async { tokio::time::timeout(Duration::from_millis(1), board.turn()).await };
+        assert!(runtime.block_on(next).is_err());
+        drop(turn);
+        assert!(board.close());
     }
 
     #[test]

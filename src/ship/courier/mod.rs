@@ -41,7 +41,7 @@ const TELL_REST: Duration = Duration::from_millis(50);
 /// A trouble that may come from a file that was replaced under its name, which a closed cage can't see.
 const BLIND: [Kind; 3] = [Kind::Credentials, Kind::Unreachable, Kind::Local];
 /// How long it stands before somebody with fresh eyes is asked for.
-const LOOKED_LONG: Duration = Duration::from_secs(120);
+const LOOKED_LONG: Duration = Duration::from_secs(300);
 
 /// How the worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,7 +117,8 @@ async fn tell(mut told: OwnedWriteHalf, board: &Board) -> io::Result<End> {
         text.push(b'\n');
         told.write_all(&text).await?;
         tokio::time::sleep(TELL_REST).await;
-        if board.has_stood(&BLIND, LOOKED_LONG) {
+        let blind = board.is_closing() || board.has_stood(&BLIND, LOOKED_LONG);
+        if blind && board.close() {
             return Ok(End::Renew);
         }
         // a second without a change is told too

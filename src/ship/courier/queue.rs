@@ -90,7 +90,10 @@ impl Server {
         self.target.sweep(&self.pending, &waiting).await;
         let mut last = None;
         for entry in &waiting {
-            match self.target.send(&self.pending, entry).await {
+            let turn = self.board.turn().await;
+            let sent = self.target.send(&self.pending, entry).await;
+            drop(turn);
+            match sent {
                 Ok(()) => self.arrived(entry)?,
                 Err(Failure::Gone) => {}
                 Err(Failure::Refused(reason)) => self.set_aside(entry, &reason)?,

@@ -34,6 +34,8 @@ impl Target {
                 pace: Pace::new(queue.bandwidth),
                 part_size: queue.part_size.max(1),
                 bucket: None,
+                queue: queue.name.clone(),
+                board: Rc::clone(board),
             })),
             Destination::CloudWatch { group, stream } => {
                 Self::Group(Box::new(Group::new(group, stream, queue, board)))
@@ -73,6 +75,8 @@ pub(super) struct Store {
     pace: Pace,
     part_size: u64,
     bucket: Option<Rc<Bucket>>,
+    queue: String,
+    board: Rc<Board>,
 }
 
 impl Store {
@@ -94,14 +98,15 @@ impl Store {
             return Err(Failure::Gone);
         }
         let bucket = self.open().await?;
-        let is_wanted = || is_it(path.metadata(), entry);
         let from = bucket.credentials().await?;
         let sent = match entry.bytes > self.part_size {
             true => {
-                let uploads = &self.uploads;
-                uploads
-                    .send(&bucket, entry, &file, self.part_size, is_wanted)
-                    .await
+                let wanted = || is_it(path.metadata(), entry) && !self.board.is_closing();
+                // something arrives, if not the whole of it yet
+                let taken = || self.board.clear(&self.queue);
+                let (uploads, size) = (&self.uploads, self.part_size);
+                let sent = uploads.send(&bucket, entry, &file, size, wanted, taken);
+                sent.await
             }
             false => {
                 let bytes = bucket::read(&file, 0, entry.bytes).map_err(wrong)?;

@@ -53,7 +53,7 @@ impl Uploads {
         }
     }
 
-    /// Sends a file in parts, from where it was left.
+    /// Sends a file in parts, from where it was left, as long as it is wanted; tells of each part that was taken.
     pub(super) async fn send(
         &self,
         bucket: &Bucket,
@@ -61,6 +61,7 @@ impl Uploads {
         file: &File,
         part_size: u64,
         is_wanted: impl Fn() -> bool,
+        taken: impl Fn(),
     ) -> Result<(), Failure> {
         let key = bucket.key(&entry.name)?;
         let mut upload = match self.begun(bucket, entry, &key) {
@@ -78,6 +79,7 @@ impl Uploads {
             let part = self.settled(bucket, &upload, &key, sent)?;
             upload.parts.push(part.content_id);
             self.keep(&upload)?;
+            taken();
         }
         let parts = upload.parts.iter().cloned();
         let parts = parts.map(|content_id| PartId { content_id }).collect();

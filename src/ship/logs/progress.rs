@@ -1,5 +1,6 @@
 //! How far a file has come: how many of its batches were taken.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
@@ -31,6 +32,22 @@ struct Kept {
     batches: u64,
 }
 
+/// How far the last file has come, in memory: a disk that is full must not have its batches sent again and again.
+#[derive(Debug, Default)]
+pub(super) struct Last(RefCell<Option<(Way, u64)>>);
+
+impl Last {
+    fn of(&self, way: &Way) -> u64 {
+        let last = self.0.borrow();
+        let same = last.as_ref().filter(|(of, _)| of == way);
+        same.map_or(0, |(_, batches)| *batches)
+    }
+
+    fn remember(&self, way: &Way, batches: u64) {
+        *self.0.borrow_mut() = Some((way.clone(), batches));
+    }
+}
+
 /// The progress of one file, kept in a file of its own.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -41,22 +58,25 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Of a file, as it was left.
-    pub(super) fn of(folder: &Path, way: Way) -> io::Result<Self> {
+    /// Of a file, as it was left: on the disk, or further on where the disk would not have it.
+    pub(super) fn of(folder: &Path, way: Way, last: &Last) -> io::Result<Self> {
         let path = path(folder, &way.name);
-        let batches = match fs::read(&path) {
+        let on_disk = match fs::read(&path) {
             Ok(text) => kept(&text, &way),
             Err(error) if error.kind() == ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
+        let batches = on_disk.max(last.of(&way));
         Ok(Self { path, way, batches })
     }
 
-    /// One more was taken. It is on the disk when this returns.
-    pub(super) fn step(&mut self) -> io::Result<()> {
+    /// One more was taken, which is remembered whatever the disk says. It is on the disk when this succeeds.
+    pub(super) fn step(&mut self, last: &Last) -> io::Result<()> {
+        self.batches += 1;
+        last.remember(&self.way, self.batches);
         let kept = Kept {
             way: self.way.clone(),
-            batches: self.batches + 1,
+            batches: self.batches,
         };
         let aside = self.path.with_extension("partial");
         if let Some(folder) = self.path.parent() {
@@ -65,9 +85,7 @@ impl Progress {
         let mut file = File::create(&aside)?;
         file.write_all(&serde_json::to_vec(&kept)?)?;
         file.sync_all()?;
-        fs::rename(&aside, &self.path)?;
-        self.batches += 1;
-        Ok(())
+        fs::rename(&aside, &self.path)
     }
 
     /// All were taken.

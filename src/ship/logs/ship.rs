@@ -7,7 +7,7 @@ use crate::ship::aws::{Failure, Settings};
 use crate::ship::logs::batch::{Batch, Batches, Event};
 use crate::ship::logs::events::{Events, Next};
 use crate::ship::logs::group::{Group, Rejected};
-use crate::ship::logs::progress::{self, Progress, Way};
+use crate::ship::logs::progress::{self, Last, Progress, Way};
 use crate::ship::{CloudWatch, Entry, Pending, Streams};
 use crate::time::{self, Timestamp};
 
@@ -50,6 +50,7 @@ pub struct Logs {
     log_group: String,
     streams: Streams,
     stream: String,
+    last: Last,
 }
 
 impl Logs {
@@ -67,6 +68,7 @@ impl Logs {
             log_group: group.log_group.clone(),
             streams: group.streams,
             stream: stream_name(stream),
+            last: Last::default(),
         })
     }
 
@@ -82,7 +84,7 @@ impl Logs {
         mut taken: impl FnMut(Tally),
     ) -> Result<(), Failure> {
         let doing = format!("read {}", entry.name);
-        let mut progress = Progress::of(&folder(pending), self.way(entry))
+        let mut progress = Progress::of(&folder(pending), self.way(entry), &self.last)
             .map_err(|error| Failure::local("read how far a file has come", &error))?;
         let file = pending.path(&entry.name).and_then(File::open);
         let file = file.map_err(|error| Failure::local(&doing, &error))?;
@@ -106,7 +108,7 @@ impl Logs {
             let mut tally = self.put(&batch, &pace).await?;
             tally.refuse("too_large", too_large);
             taken(tally);
-            let step = progress.step();
+            let step = progress.step(&self.last);
             step.map_err(|error| Failure::local("write how far a file has come", &error))?;
         }
         told_rest(dealer.too_large, taken);
