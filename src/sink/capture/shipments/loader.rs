@@ -45,6 +45,8 @@ pub struct Loader {
     /// Looks for what earlier runs left, until that is done.
     search: Option<Search>,
     list: Option<List>,
+    /// What it has found: who announces one of these comes late.
+    searched: HashSet<String>,
     /// Names of files that have arrived, and whose line is told.
     told: HashSet<String>,
     refused: Limited,
@@ -64,6 +66,7 @@ impl Loader {
             stats,
             offers: VecDeque::new(),
             list: None,
+            searched: HashSet::new(),
             told: HashSet::new(),
             refused: Limited::new(TELL_EVERY),
             failed: Limited::new(TELL_EVERY),
@@ -96,6 +99,11 @@ impl Loader {
     fn offer_all(&mut self, pending: &Pending) -> (u64, u64) {
         self.shipments.held.begin_look();
         for offer in self.shipments.offers.try_iter() {
+            // the search was quicker than whoever recovered it; it may have arrived by now
+            if self.searched.remove(&offer.name) {
+                self.shipments.held.offered(offer.identity);
+                continue;
+            }
             if let Some(search) = &mut self.search {
                 search.leave_to_others(&offer.name);
             }
@@ -158,6 +166,7 @@ impl Loader {
         let found = search.look(&self.shipments, pending, self.manifest.is_on(), &is_ours)?;
         for offer in found {
             self.shipments.held.hold(offer.identity);
+            self.searched.insert(offer.name.clone());
             self.offers.push_back(offer);
         }
         Ok(search.is_through())
