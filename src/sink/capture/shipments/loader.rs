@@ -107,7 +107,7 @@ impl Loader {
             there: Box::new(move |entries| {
                 looking.held.end_look(entries.iter().map(|e| e.identity));
             }),
-            wanted: Box::new(move || shipments.wanted.swap(0, Ordering::Relaxed)),
+            wanted: Box::new(lasting(shipments)),
         }
     }
 
@@ -312,6 +312,17 @@ impl Loader {
             let output = self.shipments.output.display();
             tracing::warn!(%output, more, "cannot {what}: {error}; meanwhile no file that is to be shipped is deleted, for a minute or until the disk needs the room");
         }
+    }
+}
+
+/// What the keeper wants, once it has wanted it at two looks: what was just given up it may not have seen at the first.
+fn lasting(shipments: Arc<Shipments>) -> impl FnMut() -> u64 + Send {
+    let mut before = 0;
+    move || {
+        let now = shipments.wanted.swap(0, Ordering::Relaxed);
+        let wanted = now.min(before);
+        before = if wanted > 0 { 0 } else { now };
+        wanted
     }
 }
 
