@@ -132,15 +132,14 @@ impl Running {
     }
 
     /// Waits for the thread, whose workers have ended, until `end`. What it has not written by then is counted as lost.
-    pub fn finish(&self, end: Monotonic) {
+    pub fn finish(&self, end: impl Fn() -> Monotonic) {
         let thread = self.thread.lock();
         let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
         // the last quarter of the time is for closing the files, whoever is still at work
         let start = time::monotonic();
-        let last = start.plus(end.since(start) / 4 * 3);
-        while !thread.is_finished() && time::monotonic() < end {
-            if time::monotonic() >= last {
+        while !thread.is_finished() && time::monotonic() < end() {
+            if time::monotonic() >= start.plus(end().since(start) / 4 * 3) {
                 self.shared.hurry();
             }
             std::thread::sleep(LOOK_EVERY);
