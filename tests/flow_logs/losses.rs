@@ -76,8 +76,8 @@ impl Bare {
         if let Some(meter) = self.meter.take() {
             meter.finish();
         }
-        let limit = Duration::from_secs(60);
-        self.running.finish(time::monotonic().plus(limit));
+        let end = time::monotonic().plus(Duration::from_secs(60));
+        self.running.finish(|| end);
         let summary = self.running.read()["default"].clone();
         assert!(summary.is_closed(), "{summary:?}");
         let records = records(&self.folder.path().join("flows"));
