@@ -116,7 +116,12 @@ impl Running {
     }
 
     /// Waits for the thread, whose workers have ended, until `end`. What it has not written by then is counted as lost.
-    pub fn finish(&self, end: impl Fn() -> Monotonic) {
+    pub fn finish(&self, end: Monotonic) {
+        self.finish_by(|| end);
+    }
+
+    /// The same by an end that may come sooner while it is waited for.
+    pub fn finish_by(&self, end: impl Fn() -> Monotonic) {
         let thread = self.thread.lock();
         let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
