@@ -3,6 +3,8 @@
 //! Takes: closed flows, losses, and the passing of time. Gives: records and the lines that stand for none. Holds: each flow that is given
 //! becomes one record; trouble is told once a minute and stands in [`Stats`] until a file is written again.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::flowlog::shared::Shared;
 use crate::flowlog::windows::{Line, Windows};
 use crate::flowlog::{BUCKET, Error, Interface, Log, Stats};
 use crate::logging::Limited;
-use crate::record::Status;
+use crate::record::{Field, Status};
 use crate::ship::Pending;
 use crate::time::{self, Timestamp};
 
@@ -161,6 +163,7 @@ impl Book {
                 .log
                 .without_flow(interface, line.status, line.start, line.end);
             match line.status {
+                _ if self.stats.is_over() => {}
                 Status::SkipData => self.stats.skipdata.add(1),
                 _ => self.stats.nodata.add(1),
             }
@@ -197,7 +200,7 @@ impl Book {
         let line = |eni| Line {
             eni,
             status: Status::SkipData,
-            start: gap.from,
+            start: gap.from.min(now),
             end: now,
         };
         let lines: Vec<Line> = self.windows.active(now).into_iter().map(line).collect();
@@ -220,7 +223,11 @@ impl Book {
         self.gap = Some(Gap { from, tried: now });
     }
 
-    fn publish(&mut self) {
+    /// Tells what was written.
+    pub(super) fn publish(&mut self) {
+        if self.stats.is_over() {
+            return;
+        }
         let counts = self.log.counts();
         let lost = counts.lost - self.lost;
         self.stats.lost_in_files.add(lost);
@@ -232,8 +239,6 @@ impl Book {
         (self.lost, self.files) = (counts.lost, counts.files);
         self.stats.files.set(counts.files);
         self.stats.published.set(counts.published);
-        self.stats.resolver_records.set(counts.resolver_records);
-        self.stats.resolver_packets.set(counts.resolver_packets);
         // nobody asks for their names yet
         drop(self.log.take_published());
     }
@@ -251,13 +256,35 @@ impl Book {
         self.log.set_services(part.services());
         let met = shared.enis.all();
         self.interfaces = met.iter().map(|met| interface(part, met)).collect();
-        for (eni, _) in (0_u32..)
-            .zip(&met)
-            .filter(|(_, met)| met.logs >> self.at & 1 == 1)
-        {
-            self.windows.know(eni, now);
+        let behind = self.behind_endpoints(&met);
+        for ((eni, met), interface) in (0_u32..).zip(&met).zip(&self.interfaces) {
+            // one that is only listed is not silent if it has another number behind an endpoint
+            let listed = met.pairs.is_empty();
+            let is_another = || {
+                behind
+                    .get(&met.eni.source)
+                    .is_some_and(|id| *id == id_of(interface))
+            };
+            if part.has(met, self.at) && !(listed && is_another()) {
+                self.windows.know(eni, now);
+            } else {
+                self.windows.leave(eni, now);
+            }
         }
     }
+
+    /// The ids of interfaces whose packets come through an endpoint, by address.
+    fn behind_endpoints(&self, met: &[Met]) -> HashMap<IpAddr, String> {
+        let each = met.iter().zip(&self.interfaces);
+        let behind = each.filter(|(met, _)| met.eni.endpoint.is_some());
+        behind
+            .map(|(met, interface)| (met.eni.source, id_of(interface)))
+            .collect()
+    }
+}
+
+fn id_of(interface: &Interface) -> String {
+    interface.fact(Field::InterfaceId).to_string()
 }
 
 fn interface(part: &Part, met: &Met) -> Interface {

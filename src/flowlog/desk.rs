@@ -17,7 +17,7 @@ use crate::flow::Closed;
 use crate::flowlog::book::Book;
 use crate::flowlog::outbox::{Door, Patience};
 use crate::flowlog::shared::{Parcel, Shared};
-use crate::flowlog::{BUCKET, Config, Eni, Meter, Problem, Setup, Stats, Summary};
+use crate::flowlog::{BUCKET, Config, Eni, Meter, Problem, Setup, Summary};
 use crate::logging::said;
 use crate::time::{self, Monotonic, Timestamp};
 
@@ -37,8 +37,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 pub struct Losses {
     /// What may have been of any interface.
     pub of_any: u64,
-    /// What was of a known one.
-    pub of_one: Vec<(Eni, u64)>,
+    /// What was of known ones: of each peer that has lost any.
+    pub of_one: Vec<Lost>,
+}
+
+/// What was lost of one peer, since the start: an interface has one for each session or VNI of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The number of the peer, which no other gets.
+    pub peer: u32,
+    /// Its interface.
+    pub eni: Eni,
+    /// Its packets.
+    pub packets: u64,
 }
 
 /// Asks for the losses.
@@ -115,6 +126,11 @@ impl Running {
         self.shared.reload(setup);
     }
 
+    /// Workers that end from now on wait for room until `end` at most.
+    pub fn stop_waiting(&self, end: Monotonic) {
+        self.shared.stop_waiting_at(end);
+    }
+
     /// Waits for the thread, whose workers have ended, until `end`. What it has not written by then is counted as lost.
     pub fn finish(&self, end: Monotonic) {
         self.finish_by(|| end);
@@ -125,7 +141,12 @@ impl Running {
         let thread = self.thread.lock();
         let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
+        let start = time::monotonic();
         while !thread.is_finished() && time::monotonic() < end() {
+            // the last quarter of the time is for closing the files, whoever is still at work
+            if time::monotonic() >= start.plus(end().since(start) / 4 * 3) {
+                self.shared.hurry();
+            }
             std::thread::sleep(LOOK_EVERY);
         }
         if !thread.is_finished() {
@@ -133,19 +154,8 @@ impl Running {
                 "The deadline passed before the flow logs were written; what is missing of them is counted as lost."
             );
         }
-        self.shared.stats.iter().for_each(|stats| give_up(stats));
+        self.shared.stats.iter().for_each(|stats| stats.close());
     }
-}
-
-/// Counts the records that are in no file, and were not lost with one, as lost; those that were counted so before are not counted again.
-fn give_up(stats: &Stats) {
-    let lines = stats.skipdata.value() + stats.nodata.value();
-    let told = stats.records.value() + lines;
-    let lost = stats.lost_in_files.value() + stats.lost_at_desk.value();
-    let ended = stats.published.value() + stats.resolver_records.value() + lost;
-    let missing = told.saturating_sub(ended);
-    stats.lost_at_desk.add(missing);
-    stats.records_lost.add(missing);
 }
 
 /// The thread.
@@ -156,7 +166,7 @@ struct Desk {
     emptied: Sender<Vec<Closed>>,
     live: bool,
     ask: Ask,
-    /// What was lost when it was last asked, and when that was.
+    /// What was lost when it was last asked, of each peer too, and when that was.
     lost: (u64, BTreeMap<u32, u64>),
     asked: Timestamp,
     /// By the clock of the packets.
@@ -192,6 +202,9 @@ impl Desk {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        if served.is_err() {
+            self.books.iter_mut().for_each(Book::publish);
+        }
         // from here on workers see that nobody takes their parcels
         drop(self);
         if let Err(panic) = served {
@@ -201,7 +214,7 @@ impl Desk {
                 "Flow logs are not written any more; their records are counted as lost. Please report this."
             );
             for stats in &shared.stats {
-                give_up(stats);
+                stats.give_up();
                 stats.set_trouble(Some(reason.clone()));
             }
         }
@@ -209,7 +222,7 @@ impl Desk {
 
     fn serve(&mut self) {
         self.books.iter_mut().for_each(Book::recover);
-        loop {
+        while !self.shared.is_hurried() {
             match self.queue.recv_timeout(TEND_EVERY) {
                 Ok(parcel) => self.take(parcel),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -220,6 +233,10 @@ impl Desk {
                 self.tended = monotonic;
                 self.tend();
             }
+        }
+        if self.shared.is_hurried() {
+            // flows are still with workers, or on their way
+            self.shared.cut();
         }
         self.tend();
         for book in &mut self.books {
@@ -268,12 +285,12 @@ impl Desk {
         self.asked = self.now;
         let any = losses.of_any > self.lost.0;
         self.lost.0 = losses.of_any;
-        for (eni, lost) in losses.of_one {
-            let Some(number) = self.shared.enis.number(&eni) else {
-                continue;
-            };
-            let before = self.lost.1.insert(number, lost).unwrap_or(0);
-            if lost > before {
+        let known = losses.of_one.iter().map(|lost| (lost.peer, lost.packets));
+        let before = std::mem::replace(&mut self.lost.1, known.collect());
+        for lost in losses.of_one {
+            let more = before.get(&lost.peer).is_none_or(|n| lost.packets > *n);
+            let number = self.shared.enis.number(&lost.eni);
+            if let Some(number) = number.filter(|_| more) {
                 self.books
                     .iter_mut()
                     .for_each(|book| book.skip(number, from, self.now));

@@ -43,7 +43,7 @@ mod work;
 
 pub use community::community_id;
 pub use config::{Config, ConfigError, FileFormat, Keep, Packets};
-pub use desk::{Ask, Losses, Running, start};
+pub use desk::{Ask, Losses, Lost, Running, start};
 pub use enis::Eni;
 pub use interface::Interface;
 pub use interfaces::Interfaces;
