@@ -90,6 +90,8 @@ pub fn run(
     let mut opened = pipeline::open_over(&config, &base, lasting)?
         .with_runner(runner)
         .with_shipments(shipments);
+    // the output is locked: nobody else ships from it
+    shipping::release_left(&config);
     notify.keep(&opened.take_bound());
     let doors = control::Doors::open(&config.control, &config.output)?;
     let kind = opened.sources().first().map(|facts| facts.kind);

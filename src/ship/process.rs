@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// More is read at one call only if it is there already.
 const ROOM: usize = 16 * 1024;
 /// No line is longer.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// What the process is told, in one line: the plan, and what concerns the process itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -60,3 +60,24 @@ fn a_disk_that_needs_room_has_files_given_up_whatever_the_budget_says() {
     wait_until("health", || sensor.get("/healthz").unwrap().0 == 200);
     world.check(&sensor.stop());
 }
+
+#[test]
+fn a_list_that_cannot_be_read_keeps_retention_from_nothing_once_it_needs_room() {
+    let (scene, nobody) = (Scene::new(), Nobody::new());
+    // a folder in its place: the search fails at each look
+    std::fs::create_dir_all(scene.out().join(".ship/captures/shipped")).unwrap();
+    let config = format!(
+        "{SMALL}[retention]\nmax_size = '1MiB'\n{}",
+        ship(&nobody.endpoint(), "budget = '256KiB'")
+    );
+    let mut sensor = scene.start(&config);
+    for _ in 0..5 {
+        deliver(&sensor, "1", 300);
+    }
+    wait_until("the bound", || {
+        bytes(&scene) <= 1 << 20 && !scene.lines("deleted").is_empty()
+    });
+    sensor.wait_logged("cannot look for capture files that were not shipped yet");
+    check(&sensor.stop(), &std::path::Path::to_owned);
+    scene.verify();
+}

@@ -4,6 +4,8 @@
 //! stands in the way of one destination holds up no other queue, and what stands in the way of one file on this machine no other file; whatever stands in the way, the
 //! next attempt comes within a minute.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ pub(super) struct Server {
     target: Target,
     refused: Refused,
     backoff: Backoff,
+    /// Have arrived, and could not be put away yet.
+    arrived: BTreeMap<String, Entry>,
     board: Rc<Board>,
 }
 
@@ -37,6 +41,7 @@ impl Server {
             target: Target::new(&queue, &pending, &board),
             refused: Refused::new(&pending.state()),
             backoff: Backoff::new(),
+            arrived: BTreeMap::new(),
             name: queue.name,
             after: queue.after,
             pending,
@@ -88,15 +93,14 @@ impl Server {
             Failure::local(&doing, &error)
         })?;
         self.target.sweep(&self.pending, &waiting).await;
+        if !self.arrived.is_empty() {
+            let names: BTreeSet<_> = waiting.iter().map(|entry| entry.name.as_str()).collect();
+            self.arrived.retain(|name, _| names.contains(name.as_str()));
+        }
         let mut last = None;
         for entry in &waiting {
-            let turn = self.board.turn().await;
-            let sent = self.target.send(&self.pending, entry).await;
-            drop(turn);
-            match sent {
-                Ok(()) => self.arrived(entry)?,
-                Err(Failure::Gone) => {}
-                Err(Failure::Refused(reason)) => self.set_aside(entry, &reason)?,
+            match self.bring(entry).await {
+                Ok(()) | Err(Failure::Gone) => {}
                 Err(failure) if failure.is_local() => last = Some(failure),
                 Err(failure) => return Err(failure),
             }
@@ -104,20 +108,42 @@ impl Server {
         last.map_or(Ok(waiting.len()), Err)
     }
 
-    fn arrived(&mut self, entry: &Entry) -> Result<(), Failure> {
-        self.backoff.reset();
+    /// Sends a file, if it has not arrived yet, and puts it away.
+    async fn bring(&mut self, entry: &Entry) -> Result<(), Failure> {
+        if self.arrived.get(&entry.name) != Some(entry) {
+            let turn = self.board.turn().await;
+            let sent = self.target.send(&self.pending, entry).await;
+            drop(turn);
+            match sent {
+                Err(Failure::Refused(reason)) => return self.set_aside(entry, &reason),
+                sent => sent?,
+            }
+            self.backoff.reset();
+            self.arrived.insert(entry.name.clone(), entry.clone());
+        }
+        self.put_away(entry)?;
+        self.arrived.remove(&entry.name);
         self.board.change(&self.name, |row| {
             row.shipped_files += 1;
             row.shipped_bytes += entry.bytes;
             row.trouble = None;
         });
+        Ok(())
+    }
+
+    fn put_away(&self, entry: &Entry) -> Result<(), Failure> {
         let left = match self.after {
             After::Forget => self.pending.forget(&entry.name),
             After::Tell => self.pending.finish(&entry.name),
         };
+        let waits = || {
+            self.pending
+                .path(&entry.name)
+                .is_ok_and(|path| path.exists())
+        };
         match left {
             // given up while it arrived
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !waits() => Ok(()),
             other => other.map_err(|error| {
                 let doing = format!("cannot put away {}, which has arrived", entry.name);
                 Failure::local(&doing, &error)
