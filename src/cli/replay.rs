@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::failure::{self, Failure};
@@ -11,16 +12,18 @@ use crate::cli::ledger;
 use crate::cli::options::Loaded;
 use crate::cli::run;
 use crate::daemon;
-use crate::pipeline::{self, Pipeline};
+use crate::logging;
+use crate::pipeline::{self, Pipeline, Report};
 use crate::sandbox::Mode;
 use crate::source::replay::Progress;
-use crate::{logging, time};
+use crate::time::{self, Deadline};
 
 /// How often it is looked whether the files are through: seldom enough to cost nothing, often enough that a short
 /// replay does not wait for it.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 
-/// How long the last of it may take to be written, unless somebody asks to stop.
+/// How long the last of it may take to be written, unless somebody asks to stop: files don't run away, and what was read of them
+/// is to be written, however slow the disk is.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Looks from one showing of the progress to the next.
@@ -79,17 +82,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         loaded.config.sandbox.mode = Mode::Off;
     }
     let (pipeline, interrupts) = start(&loaded, args.files).map_err(|e| run::failed(&e))?;
+    let pipeline = Arc::new(pipeline);
     wait(&pipeline, &interrupts);
-    if interrupts.leave() {
+    let Some(report) = finish(&pipeline, &interrupts, loaded.config.shutdown_timeout.0) else {
         return Ok(ExitCode::from(130));
-    }
-    let limit = loaded.config.shutdown_timeout.0;
-    // files don't run away, and what was read of them is to be written, however long the disk takes
-    let report = pipeline.finish(if interrupts.stop() {
-        limit
-    } else {
-        limit.max(PATIENCE)
-    });
+    };
     ledger::print(&report, args.json);
     let damage = pipeline
         .progress
@@ -114,15 +111,12 @@ fn start(loaded: &Loaded, files: Vec<PathBuf>) -> Result<(Pipeline, Interrupts),
     Ok((opened.start()?, interrupts))
 }
 
-/// Until the files are through, showing how far they are where somebody looks.
+/// Until the files are through or somebody asks to stop, showing how far they are where somebody looks.
 fn wait(pipeline: &Pipeline, interrupts: &Interrupts) {
     let shown = std::io::stderr().is_terminal();
     let started = time::monotonic();
     let mut looks = 0_u32;
-    while !pipeline.is_through() && !interrupts.leave() {
-        if interrupts.stop() {
-            pipeline.request_stop();
-        }
+    while !pipeline.is_through() && !interrupts.stop() {
         std::thread::sleep(LOOK_EVERY);
         looks = looks.wrapping_add(1);
         let long = time::monotonic().since(started) > Duration::from_secs(1);
@@ -134,6 +128,26 @@ fn wait(pipeline: &Pipeline, interrupts: &Interrupts) {
     if shown && time::monotonic().since(started) > Duration::from_secs(1) {
         eprintln!();
     }
+}
+
+/// Waits for what was read to be written. Who asks to stop gives it `limit` from then on; who asks again, no time at all.
+fn finish(pipeline: &Arc<Pipeline>, interrupts: &Interrupts, limit: Duration) -> Option<Report> {
+    let deadline = Deadline::within(PATIENCE.max(limit));
+    let (ending, until) = (Arc::clone(pipeline), deadline.clone());
+    let ending = std::thread::spawn(move || ending.finish_by(&until));
+    let mut was_asked = false;
+    while !ending.is_finished() {
+        if interrupts.leave() {
+            return None;
+        }
+        if interrupts.stop() && !was_asked {
+            was_asked = true;
+            deadline.hasten(limit);
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    let report = ending.join();
+    Some(report.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
 fn show(progress: &Progress) {

@@ -90,7 +90,8 @@ pub fn run(
     let mut opened = pipeline::open_over(&config, &base, lasting)?
         .with_runner(runner)
         .with_shipments(shipments);
-    // another sensor that is at the same output has refused it by now
+    // the output is locked: nobody else ships from it
+    shipping::release_left(&config);
     if let Some(shipping) = &mut shipping {
         shipping.go();
     }

@@ -116,11 +116,11 @@ impl Running {
     }
 
     /// Waits for the thread, whose workers have ended, until `end`. What it has not written by then is counted as lost.
-    pub fn finish(&self, end: Monotonic) {
+    pub fn finish(&self, end: impl Fn() -> Monotonic) {
         let thread = self.thread.lock();
         let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
-        while !thread.is_finished() && time::monotonic() < end {
+        while !thread.is_finished() && time::monotonic() < end() {
             std::thread::sleep(LOOK_EVERY);
         }
         if !thread.is_finished() {

@@ -34,7 +34,7 @@ use crate::session::{self, Table};
 use crate::sink::capture::{self, Writers};
 use crate::source::replay::Progress;
 use crate::source::{Allowed, Facts, Refused};
-use crate::time::Monotonic;
+use crate::time::{Deadline, Monotonic};
 use crate::{flowlog, receiver, time, worker};
 
 /// How long after a reload the files of sessions that are gone are closed.
@@ -194,27 +194,31 @@ impl Pipeline {
     /// Stops in data order and closes every file, within `limit`. What could not be written by then is counted as
     /// dropped (`shutdown`), and what a thread had that panicked or does not end, too (`thread_lost`). A second call only reads the ledger.
     pub fn finish(&self, limit: Duration) -> Report {
-        let start = time::monotonic();
+        self.finish_by(&Deadline::within(limit))
+    }
+
+    /// The same by a deadline that somebody may hasten meanwhile.
+    pub fn finish_by(&self, deadline: &Deadline) -> Report {
         self.request_stop();
         // half of the time for what has arrived, and an eighth for what is on its way to the writers
-        let (receive, work) = ((limit / 2).max(LEAST), (limit / 8 * 5).max(LEAST * 2));
-        let mut stuck = join("receiver", &self.receivers, start.plus(receive));
-        stuck.extend(join("worker", &self.workers, start.plus(work)));
-        let left = limit.saturating_sub(time::monotonic().since(start));
+        let mut stuck = join("receiver", &self.receivers, || deadline.eighths(4, LEAST));
+        stuck.extend(join("worker", &self.workers, || {
+            deadline.eighths(5, LEAST * 2)
+        }));
         // apart, so that the lock is not held while the writers end
         let writers = self.writers().take();
         if let Some(writers) = writers {
             if !stuck.is_empty() {
                 writers.lose_workers();
             }
-            let ended = writers.finish_with(left, |late| {
+            let ended = writers.finish_by(deadline, |late| {
                 self.last_report(&[&stuck, late].concat()).stopped()
             });
             stuck.extend(ended.stuck);
         }
         if let Some(flow_logs) = &self.flow_logs {
             let least = time::monotonic().plus(LEAST);
-            flow_logs.finish(start.plus(limit).max(least));
+            flow_logs.finish(|| deadline.end().max(least));
         }
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");
@@ -254,13 +258,13 @@ fn moves(what: &str, i: usize, age: Duration) -> Result<(), String> {
 }
 
 /// Waits for threads until `end`; the names of those that did not end.
-fn join<C>(what: &str, stages: &[Stage<C>], end: Monotonic) -> Vec<String> {
+fn join<C>(what: &str, stages: &[Stage<C>], end: impl Fn() -> Monotonic) -> Vec<String> {
     let mut stuck = Vec::new();
     for (i, stage) in stages.iter().enumerate() {
         let thread = stage.thread.lock();
         let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { continue };
-        while !thread.is_finished() && time::monotonic() < end {
+        while !thread.is_finished() && time::monotonic() < end() {
             std::thread::sleep(LOOK_EVERY);
         }
         // one that has panicked has said so; one that has not ended is left to itself

@@ -1,13 +1,17 @@
 //! Points in time, and the only file that reads a clock.
 //!
 //! Takes: the system clocks. Gives: [`Timestamp`] (wall clock, nanoseconds since the Unix epoch,
-//! UTC) and [`Monotonic`] (for intervals and deadlines). Holds: nobody else calls
+//! UTC), [`Monotonic`] (for intervals) and [`Deadline`]. Holds: nobody else calls
 //! `Instant::now` or `SystemTime::now`, so that a test can reason about time, and so that no clock
 //! read creeps onto the packet path unseen.
+
+mod deadline;
 
 use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use deadline::Deadline;
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 

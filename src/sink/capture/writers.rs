@@ -4,6 +4,7 @@
 //! folder was written to before anything is started; threads end in the order of the data, writers, closers,
 //! hook, scribe, and none is waited for past the deadline.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -33,7 +34,7 @@ use crate::spool::lock::{self, OutputLock};
 use crate::spool::manifest::{Entry, Stopped, Teller};
 use crate::spool::retain::Bounds;
 use crate::spool::{self, Ours};
-use crate::time;
+use crate::time::{self, Deadline, Monotonic};
 
 /// Threads that publish: syncs of several files share what the file system has to write.
 const CLOSERS: usize = 4;
@@ -419,27 +420,34 @@ impl Writers {
     /// Ends everything, once all [`Capture`]s are dropped: writes what waits, publishes all files, runs
     /// the hook for the last of them. What could not be written in time is counted as `shutdown`.
     pub fn finish(self, deadline: Duration) -> Report {
-        self.finish_with(deadline, |_| Stopped::default())
+        self.finish_by(&Deadline::within(deadline), |_| Stopped::default())
     }
 
-    /// As [`Self::finish`]; `last` is asked for the last line of the manifest, when everything is counted that will be. It gets the
-    /// names of the threads that did not end in time.
-    pub fn finish_with(
+    /// As [`Self::finish`], by a deadline that somebody may hasten meanwhile. `last` is asked for the last line of the manifest, when
+    /// everything is counted that will be. It gets the names of the threads that did not end in time.
+    pub fn finish_by(
         mut self,
-        deadline: Duration,
+        deadline: &Deadline,
         last: impl FnOnce(&[String]) -> Stopped,
     ) -> Report {
-        let end = time::monotonic().plus(deadline + LAST_WORDS);
-        self.stats.stop_within(deadline);
+        let (begun, told, stats) = (time::monotonic(), Cell::new(None), Arc::clone(&self.stats));
+        let end = || {
+            let end = deadline.end();
+            if told.replace(Some(end)) != Some(end) {
+                stats.stop_within(end.since(time::monotonic()));
+            }
+            end.max(begun).plus(LAST_WORDS)
+        };
+        end();
         let mut stuck = Vec::new();
         for thread in self.threads.into_iter().flatten() {
-            stuck.extend(join(thread, end));
+            stuck.extend(join(thread, &end));
         }
         self.stats.tell_keeper(None);
-        stuck.extend(self.keeper.and_then(|thread| join(thread, end)));
+        stuck.extend(self.keeper.and_then(|thread| join(thread, &end)));
         let stopped = Entry::Stopped(Box::new(last(&stuck)));
         self.manifest.tell_then(stopped, None, |_| {});
-        stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, end)));
+        stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, &end)));
         Report {
             files: self.stats.files(),
             lost: self.stats.lost(),
@@ -449,9 +457,9 @@ impl Writers {
 }
 
 /// The name of a thread that did not end in time, or did not end well.
-fn join(thread: JoinHandle<()>, end: time::Monotonic) -> Option<String> {
+fn join(thread: JoinHandle<()>, end: impl Fn() -> Monotonic) -> Option<String> {
     let name = thread.thread().name().unwrap_or_default().to_owned();
-    while !thread.is_finished() && time::monotonic() < end {
+    while !thread.is_finished() && time::monotonic() < end() {
         std::thread::sleep(LOOK_EVERY);
     }
     if !thread.is_finished() {
