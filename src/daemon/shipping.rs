@@ -57,6 +57,11 @@ impl Shipping {
         }))
     }
 
+    /// Lets the process begin: the output is this sensor's now, and what waits in it.
+    pub(super) fn go(&mut self) {
+        self.shipper.go();
+    }
+
     /// The capture files' part.
     pub fn shipments(&self) -> Option<Arc<Shipments>> {
         self.shipments.clone()

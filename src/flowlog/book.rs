@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::flow::Closed;
 use crate::flowlog::enis::Met;
+use crate::flowlog::recover::{Leftovers, Made, Recovered};
 use crate::flowlog::setup::Part;
 use crate::flowlog::shared::Shared;
 use crate::flowlog::windows::{Line, Windows};
@@ -28,6 +29,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Book {
     at: usize,
     log: Log,
+    recovers: bool,
     interval: Duration,
     windows: Windows,
     stats: Arc<Stats>,
@@ -57,12 +59,14 @@ impl Book {
         let config = &part.config;
         let interval = config.interval.duration();
         let mut log = Log::new(config, &config.directory, now);
-        if live && (config.s3.is_some() || config.cloudwatch.is_some()) {
+        let ships = config.s3.is_some() || config.cloudwatch.is_some();
+        if live && ships {
             log = log.with_pending(Pending::at(config.pending()));
         }
         Self {
             at,
             log,
+            recovers: live || !ships,
             interval,
             windows: Windows::new(interval, config.nodata),
             stats: shared.stats.get(at).map(Arc::clone).unwrap_or_default(),
@@ -78,9 +82,20 @@ impl Book {
         }
     }
 
-    /// Publishes what earlier runs have left, and says what could not be.
-    pub(super) fn recover(&mut self) {
-        let found = self.log.recover();
+    /// What earlier runs have left for this one to publish. What a destination waits for is not taken by a run that ships nothing.
+    pub(super) fn leftovers(&self) -> Option<Leftovers> {
+        let left = self.recovers.then(|| self.log.leftovers());
+        left.filter(|left| !left.is_empty())
+    }
+
+    /// Publishes some of that, and says what could not be.
+    pub(super) fn recover(&mut self, made: Made) {
+        let found = self.log.publish_left(made);
+        self.say(&found);
+        self.publish();
+    }
+
+    fn say(&self, found: &Recovered) {
         let name = self.name.as_str();
         if found.files > 0 {
             let (files, records, torn) = (found.files, found.records, found.torn);
@@ -98,7 +113,6 @@ impl Book {
         for error in &found.errors {
             tracing::warn!(flow_log = name, %error, "A file of a flow log that an earlier run left stays as it is.");
         }
-        self.publish();
     }
 
     /// Writes the records of flows.
@@ -205,6 +219,10 @@ impl Book {
         };
         let lines: Vec<Line> = self.windows.active(now).into_iter().map(line).collect();
         self.tell(&lines);
+        if let Some(again) = &mut self.gap {
+            // there was no room for these lines either: the next try tells of all
+            again.from = again.from.min(gap.from);
+        }
     }
 
     /// Sees what came of writing.

@@ -11,11 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::flow::Closed;
 use crate::flowlog::book::Book;
 use crate::flowlog::outbox::{Door, Patience};
+use crate::flowlog::recover::Made;
 use crate::flowlog::shared::{Parcel, Shared};
 use crate::flowlog::{BUCKET, Config, Eni, Meter, Problem, Setup, Summary};
 use crate::logging::said;
@@ -132,13 +133,18 @@ impl Running {
     }
 
     /// Waits for the thread, whose workers have ended, until `end`. What it has not written by then is counted as lost.
-    pub fn finish(&self, end: impl Fn() -> Monotonic) {
+    pub fn finish(&self, end: Monotonic) {
+        self.finish_by(|| end);
+    }
+
+    /// The same by an end that may come sooner while it is waited for.
+    pub fn finish_by(&self, end: impl Fn() -> Monotonic) {
         let thread = self.thread.lock();
         let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
-        // the last quarter of the time is for closing the files, whoever is still at work
         let start = time::monotonic();
         while !thread.is_finished() && time::monotonic() < end() {
+            // the last quarter of the time is for closing the files, whoever is still at work
             if time::monotonic() >= start.plus(end().since(start) / 4 * 3) {
                 self.shared.hurry();
             }
@@ -160,6 +166,8 @@ struct Desk {
     queue: Receiver<Parcel>,
     emptied: Sender<Vec<Closed>>,
     live: bool,
+    /// What earlier runs left, whole.
+    recovered: Receiver<(usize, Made)>,
     ask: Ask,
     /// What was lost when it was last asked, of each peer too, and when that was.
     lost: (u64, BTreeMap<u32, u64>),
@@ -187,6 +195,7 @@ impl Desk {
             emptied,
             live,
             ask,
+            recovered: unbounded().1,
             lost: (0, BTreeMap::new()),
             asked: now,
             now: Timestamp::default(),
@@ -216,7 +225,7 @@ impl Desk {
     }
 
     fn serve(&mut self) {
-        self.books.iter_mut().for_each(Book::recover);
+        self.recover();
         while !self.shared.is_hurried() {
             match self.queue.recv_timeout(TEND_EVERY) {
                 Ok(parcel) => self.take(parcel),
@@ -256,7 +265,53 @@ impl Desk {
         let _ = self.emptied.try_send(parcel.flows);
     }
 
+    /// Begins with what earlier runs have left. Where packets run away another thread makes it whole, since that may take long; what it
+    /// has not done at the end is left to the next start.
+    fn recover(&mut self) {
+        let each = self.books.iter().enumerate();
+        let left: Vec<_> = each
+            .filter_map(|(at, book)| Some((at, book.leftovers()?)))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        let all = left
+            .into_iter()
+            .flat_map(|(at, left)| left.map(move |made| (at, made)));
+        if !self.live {
+            for (at, made) in all {
+                if let Some(book) = self.books.get_mut(at) {
+                    book.recover(made);
+                }
+            }
+            return;
+        }
+        let (give, take) = unbounded();
+        self.recovered = take;
+        let work = move || {
+            for made in all {
+                if give.send(made).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("flowlog-left".to_owned());
+        if let Err(error) = thread.spawn(work) {
+            tracing::warn!(%error, "A file of a flow log that an earlier run left stays as it is.");
+        }
+    }
+
+    /// Publishes what was made whole meanwhile.
+    fn take_recovered(&mut self) {
+        while let Ok((at, made)) = self.recovered.try_recv() {
+            if let Some(book) = self.books.get_mut(at) {
+                book.recover(made);
+            }
+        }
+    }
+
     fn tend(&mut self) {
+        self.take_recovered();
         if self.live {
             self.now = time::now();
         } else if self.now == Timestamp::default() {

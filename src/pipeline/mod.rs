@@ -222,7 +222,7 @@ impl Pipeline {
         }
         if let Some(flow_logs) = &self.flow_logs {
             let least = time::monotonic().plus(LEAST);
-            flow_logs.finish(|| deadline.end().max(least));
+            flow_logs.finish_by(|| deadline.end().max(least));
         }
         if !stuck.is_empty() {
             tracing::error!(threads = ?stuck, "The deadline passed before these threads had ended.");

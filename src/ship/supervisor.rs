@@ -36,7 +36,7 @@ const NOT_YET: Duration = Duration::from_secs(90);
 /// How long a worker may take to end after its socket did.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// Runs workers until the sensor is gone.
+/// Runs workers, once it may, until the sensor is gone.
 ///
 /// # Errors
 /// The standard input is no socket, or what comes through it makes no sense.
@@ -49,6 +49,9 @@ pub fn supervise(program: &Path) -> io::Result<()> {
     logging::init(&orders.log);
     // the sensor's capabilities are for its sockets; what could not be given up is told by the worker, which tries again
     let _ = privileges::no_new_privileges().and_then(|()| privileges::drop_capabilities());
+    if process::wait_for_go(&mut line).is_err() {
+        return Ok(());
+    }
     line.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

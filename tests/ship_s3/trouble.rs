@@ -183,6 +183,25 @@ impl Gate {
 }
 
 #[test]
+fn a_file_that_is_refused_again_and_again_does_not_hold_up_the_others() {
+    let fake = Fake::start(|asked| match asked.path.ends_with("bad") {
+        true => Act::Refuse(400, "BadDigest", None),
+        false => Act::Serve,
+    });
+    let rig = Rig::new();
+    for name in ["bad", "1", "2"] {
+        rig.offer(name, name.as_bytes());
+    }
+    let mut running = Running::start(rig.queue(&fake.endpoint()));
+    let row = running.until_shipped(2);
+    assert!(row.trouble.unwrap().reason.contains("BadDigest"));
+    wait_for("the others' marks", || {
+        (rig.done().len() == 2).then_some(())
+    });
+    assert_eq!(rig.waiting(), 1);
+}
+
+#[test]
 fn what_is_sent_and_cannot_be_put_away_is_neither_sent_again_nor_counted_twice() {
     let fake = Fake::start(|_| Act::Serve);
     let rig = Rig::new();

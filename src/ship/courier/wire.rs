@@ -302,11 +302,11 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
-        let moved = Moved(Arc::default());
+        let moved = Moved(Arc::new(AtomicU64::new(u64::MAX)));
         let mut body = Box::pin(watched(HttpRequestBody::from(vec![b' ']), moved.clone()));
-        assert_eq!(moved.0.load(Ordering::Relaxed), 0);
+        assert_eq!(moved.0.load(Ordering::Relaxed), u64::MAX);
         assert!(runtime.block_on(body.frame()).unwrap().is_ok());
-        assert_ne!(moved.0.load(Ordering::Relaxed), 0);
+        assert_ne!(moved.0.load(Ordering::Relaxed), u64::MAX);
     }
 
     #[test]
