@@ -14,7 +14,9 @@ use etherparse::{
     TransportSlice, VlanId,
 };
 use mirrortap::capfile::Reader;
-use mirrortap::headers::{Headers, Layer, Link, walk, walk_ip, walk_link, wire_len};
+use mirrortap::headers::{
+    Headers, Layer, Link, Outline, outline, walk, walk_ip, walk_link, wire_len,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -252,6 +254,7 @@ proptest! {
     fn any_bytes_are_walked_soundly(frame in vec(any::<u8>(), 0..200)) {
         check_all_links(&frame);
         sound(&walk(&frame), &frame);
+        prop_assert_eq!(outline(&frame), Outline::from(&walk(&frame)));
         sound(&walk_ip(&frame), &frame);
     }
 
@@ -269,6 +272,7 @@ proptest! {
         frame.push(first);
         frame.extend(rest);
         sound(&walk(&frame), &frame);
+        prop_assert_eq!(outline(&frame), Outline::from(&walk(&frame)));
     }
 
     #[test]

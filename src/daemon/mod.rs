@@ -70,7 +70,7 @@ pub fn run(
     // before anything is opened that a passed socket could be taken for, or that a hook could inherit
     let mut passed = Passed::from_env().map_err(pipeline::Error::from)?;
     let runner = runner(&config)?;
-    let shipping = Shipping::start(&config).map_err(Error::Shipping)?;
+    let mut shipping = Shipping::start(&config).map_err(Error::Shipping)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -90,6 +90,11 @@ pub fn run(
     let mut opened = pipeline::open_over(&config, &base, lasting)?
         .with_runner(runner)
         .with_shipments(shipments);
+    // the output is locked: nobody else ships from it
+    shipping::release_left(&config);
+    if let Some(shipping) = &mut shipping {
+        shipping.go();
+    }
     notify.keep(&opened.take_bound());
     let doors = control::Doors::open(&config.control, &config.output)?;
     let kind = opened.sources().first().map(|facts| facts.kind);

@@ -132,6 +132,20 @@ impl Table {
         self.now = self.now.max(now);
     }
 
+    /// Sets the clock back where the system's was set back by more than an interval: flows that are open are due an interval from
+    /// now at the latest.
+    pub fn follow_back(&mut self, now: Timestamp) {
+        if self.now.nanos().saturating_sub(now.nanos()) <= self.interval {
+            return;
+        }
+        self.now = now;
+        let mut at = self.all.oldest;
+        while let Some(entry) = self.slab.get_mut(at) {
+            entry.opened = entry.opened.min(now);
+            at = entry.all.newer;
+        }
+    }
+
     /// Closes one flow whose interval is over, if there is one. Who has no room for all of them takes some now and the others
     /// later: a record never spans more than the interval, however late it is closed.
     #[inline]

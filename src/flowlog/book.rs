@@ -3,17 +3,20 @@
 //! Takes: closed flows, losses, and the passing of time. Gives: records and the lines that stand for none. Holds: each flow that is given
 //! becomes one record; trouble is told once a minute and stands in [`Stats`] until a file is written again.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::flow::Closed;
 use crate::flowlog::enis::Met;
+use crate::flowlog::recover::{Leftovers, Made, Recovered};
 use crate::flowlog::setup::Part;
 use crate::flowlog::shared::Shared;
 use crate::flowlog::windows::{Line, Windows};
 use crate::flowlog::{BUCKET, Error, Interface, Log, Stats};
 use crate::logging::Limited;
-use crate::record::Status;
+use crate::record::{Field, Status};
 use crate::ship::Pending;
 use crate::time::{self, Timestamp};
 
@@ -26,6 +29,7 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Book {
     at: usize,
     log: Log,
+    recovers: bool,
     interval: Duration,
     windows: Windows,
     stats: Arc<Stats>,
@@ -55,12 +59,14 @@ impl Book {
         let config = &part.config;
         let interval = config.interval.duration();
         let mut log = Log::new(config, &config.directory, now);
-        if live && (config.s3.is_some() || config.cloudwatch.is_some()) {
+        let ships = config.s3.is_some() || config.cloudwatch.is_some();
+        if live && ships {
             log = log.with_pending(Pending::at(config.pending()));
         }
         Self {
             at,
             log,
+            recovers: live || !ships,
             interval,
             windows: Windows::new(interval, config.nodata),
             stats: shared.stats.get(at).map(Arc::clone).unwrap_or_default(),
@@ -76,9 +82,20 @@ impl Book {
         }
     }
 
-    /// Publishes what earlier runs have left, and says what could not be.
-    pub(super) fn recover(&mut self) {
-        let found = self.log.recover();
+    /// What earlier runs have left for this one to publish. What a destination waits for is not taken by a run that ships nothing.
+    pub(super) fn leftovers(&self) -> Option<Leftovers> {
+        let left = self.recovers.then(|| self.log.leftovers());
+        left.filter(|left| !left.is_empty())
+    }
+
+    /// Publishes some of that, and says what could not be.
+    pub(super) fn recover(&mut self, made: Made) {
+        let found = self.log.publish_left(made);
+        self.say(&found);
+        self.publish();
+    }
+
+    fn say(&self, found: &Recovered) {
         let name = self.name.as_str();
         if found.files > 0 {
             let (files, records, torn) = (found.files, found.records, found.torn);
@@ -96,7 +113,6 @@ impl Book {
         for error in &found.errors {
             tracing::warn!(flow_log = name, %error, "A file of a flow log that an earlier run left stays as it is.");
         }
-        self.publish();
     }
 
     /// Writes the records of flows.
@@ -161,6 +177,7 @@ impl Book {
                 .log
                 .without_flow(interface, line.status, line.start, line.end);
             match line.status {
+                _ if self.stats.is_over() => {}
                 Status::SkipData => self.stats.skipdata.add(1),
                 _ => self.stats.nodata.add(1),
             }
@@ -197,11 +214,15 @@ impl Book {
         let line = |eni| Line {
             eni,
             status: Status::SkipData,
-            start: gap.from,
+            start: gap.from.min(now),
             end: now,
         };
         let lines: Vec<Line> = self.windows.active(now).into_iter().map(line).collect();
         self.tell(&lines);
+        if let Some(again) = &mut self.gap {
+            // there was no room for these lines either: the next try tells of all
+            again.from = again.from.min(gap.from);
+        }
     }
 
     /// Sees what came of writing.
@@ -220,7 +241,11 @@ impl Book {
         self.gap = Some(Gap { from, tried: now });
     }
 
-    fn publish(&mut self) {
+    /// Tells what was written.
+    pub(super) fn publish(&mut self) {
+        if self.stats.is_over() {
+            return;
+        }
         let counts = self.log.counts();
         let lost = counts.lost - self.lost;
         self.stats.lost_in_files.add(lost);
@@ -232,8 +257,6 @@ impl Book {
         (self.lost, self.files) = (counts.lost, counts.files);
         self.stats.files.set(counts.files);
         self.stats.published.set(counts.published);
-        self.stats.resolver_records.set(counts.resolver_records);
-        self.stats.resolver_packets.set(counts.resolver_packets);
         // nobody asks for their names yet
         drop(self.log.take_published());
     }
@@ -251,13 +274,35 @@ impl Book {
         self.log.set_services(part.services());
         let met = shared.enis.all();
         self.interfaces = met.iter().map(|met| interface(part, met)).collect();
-        for (eni, _) in (0_u32..)
-            .zip(&met)
-            .filter(|(_, met)| met.logs >> self.at & 1 == 1)
-        {
-            self.windows.know(eni, now);
+        let behind = self.behind_endpoints(&met);
+        for ((eni, met), interface) in (0_u32..).zip(&met).zip(&self.interfaces) {
+            // one that is only listed is not silent if it has another number behind an endpoint
+            let listed = met.pairs.is_empty();
+            let is_another = || {
+                behind
+                    .get(&met.eni.source)
+                    .is_some_and(|id| *id == id_of(interface))
+            };
+            if part.has(met, self.at) && !(listed && is_another()) {
+                self.windows.know(eni, now);
+            } else {
+                self.windows.leave(eni, now);
+            }
         }
     }
+
+    /// The ids of interfaces whose packets come through an endpoint, by address.
+    fn behind_endpoints(&self, met: &[Met]) -> HashMap<IpAddr, String> {
+        let each = met.iter().zip(&self.interfaces);
+        let behind = each.filter(|(met, _)| met.eni.endpoint.is_some());
+        behind
+            .map(|(met, interface)| (met.eni.source, id_of(interface)))
+            .collect()
+    }
+}
+
+fn id_of(interface: &Interface) -> String {
+    interface.fact(Field::InterfaceId).to_string()
 }
 
 fn interface(part: &Part, met: &Met) -> Interface {

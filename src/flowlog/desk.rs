@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::flow::Closed;
 use crate::flowlog::book::Book;
 use crate::flowlog::outbox::{Door, Patience};
+use crate::flowlog::recover::Made;
 use crate::flowlog::shared::{Parcel, Shared};
-use crate::flowlog::{BUCKET, Config, Eni, Meter, Problem, Setup, Stats, Summary};
+use crate::flowlog::{BUCKET, Config, Eni, Meter, Problem, Setup, Summary};
 use crate::logging::said;
 use crate::time::{self, Monotonic, Timestamp};
 
@@ -37,8 +38,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 pub struct Losses {
     /// What may have been of any interface.
     pub of_any: u64,
-    /// What was of a known one.
-    pub of_one: Vec<(Eni, u64)>,
+    /// What was of known ones: of each peer that has lost any.
+    pub of_one: Vec<Lost>,
+}
+
+/// What was lost of one peer, since the start: an interface has one for each session or VNI of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The number of the peer, which no other gets.
+    pub peer: u32,
+    /// Its interface.
+    pub eni: Eni,
+    /// Its packets.
+    pub packets: u64,
 }
 
 /// Asks for the losses.
@@ -115,6 +127,11 @@ impl Running {
         self.shared.reload(setup);
     }
 
+    /// Workers that end from now on wait for room until `end` at most.
+    pub fn stop_waiting(&self, end: Monotonic) {
+        self.shared.stop_waiting_at(end);
+    }
+
     /// Waits for the thread, whose workers have ended, until `end`. What it has not written by then is counted as lost.
     pub fn finish(&self, end: Monotonic) {
         self.finish_by(|| end);
@@ -125,7 +142,12 @@ impl Running {
         let thread = self.thread.lock();
         let thread = thread.unwrap_or_else(PoisonError::into_inner).take();
         let Some(thread) = thread else { return };
+        let start = time::monotonic();
         while !thread.is_finished() && time::monotonic() < end() {
+            // the last quarter of the time is for closing the files, whoever is still at work
+            if time::monotonic() >= start.plus(end().since(start) / 4 * 3) {
+                self.shared.hurry();
+            }
             std::thread::sleep(LOOK_EVERY);
         }
         if !thread.is_finished() {
@@ -133,19 +155,8 @@ impl Running {
                 "The deadline passed before the flow logs were written; what is missing of them is counted as lost."
             );
         }
-        self.shared.stats.iter().for_each(|stats| give_up(stats));
+        self.shared.stats.iter().for_each(|stats| stats.close());
     }
-}
-
-/// Counts the records that are in no file, and were not lost with one, as lost; those that were counted so before are not counted again.
-fn give_up(stats: &Stats) {
-    let lines = stats.skipdata.value() + stats.nodata.value();
-    let told = stats.records.value() + lines;
-    let lost = stats.lost_in_files.value() + stats.lost_at_desk.value();
-    let ended = stats.published.value() + stats.resolver_records.value() + lost;
-    let missing = told.saturating_sub(ended);
-    stats.lost_at_desk.add(missing);
-    stats.records_lost.add(missing);
 }
 
 /// The thread.
@@ -155,8 +166,10 @@ struct Desk {
     queue: Receiver<Parcel>,
     emptied: Sender<Vec<Closed>>,
     live: bool,
+    /// What earlier runs left, whole.
+    recovered: Receiver<(usize, Made)>,
     ask: Ask,
-    /// What was lost when it was last asked, and when that was.
+    /// What was lost when it was last asked, of each peer too, and when that was.
     lost: (u64, BTreeMap<u32, u64>),
     asked: Timestamp,
     /// By the clock of the packets.
@@ -182,6 +195,7 @@ impl Desk {
             emptied,
             live,
             ask,
+            recovered: unbounded().1,
             lost: (0, BTreeMap::new()),
             asked: now,
             now: Timestamp::default(),
@@ -192,6 +206,9 @@ impl Desk {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
+        if served.is_err() {
+            self.books.iter_mut().for_each(Book::publish);
+        }
         // from here on workers see that nobody takes their parcels
         drop(self);
         if let Err(panic) = served {
@@ -201,15 +218,15 @@ impl Desk {
                 "Flow logs are not written any more; their records are counted as lost. Please report this."
             );
             for stats in &shared.stats {
-                give_up(stats);
+                stats.give_up();
                 stats.set_trouble(Some(reason.clone()));
             }
         }
     }
 
     fn serve(&mut self) {
-        self.books.iter_mut().for_each(Book::recover);
-        loop {
+        self.recover();
+        while !self.shared.is_hurried() {
             match self.queue.recv_timeout(TEND_EVERY) {
                 Ok(parcel) => self.take(parcel),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -220,6 +237,10 @@ impl Desk {
                 self.tended = monotonic;
                 self.tend();
             }
+        }
+        if self.shared.is_hurried() {
+            // flows are still with workers, or on their way
+            self.shared.cut();
         }
         self.tend();
         for book in &mut self.books {
@@ -244,7 +265,53 @@ impl Desk {
         let _ = self.emptied.try_send(parcel.flows);
     }
 
+    /// Begins with what earlier runs have left. Where packets run away another thread makes it whole, since that may take long; what it
+    /// has not done at the end is left to the next start.
+    fn recover(&mut self) {
+        let each = self.books.iter().enumerate();
+        let left: Vec<_> = each
+            .filter_map(|(at, book)| Some((at, book.leftovers()?)))
+            .collect();
+        if left.is_empty() {
+            return;
+        }
+        let all = left
+            .into_iter()
+            .flat_map(|(at, left)| left.map(move |made| (at, made)));
+        if !self.live {
+            for (at, made) in all {
+                if let Some(book) = self.books.get_mut(at) {
+                    book.recover(made);
+                }
+            }
+            return;
+        }
+        let (give, take) = unbounded();
+        self.recovered = take;
+        let work = move || {
+            for made in all {
+                if give.send(made).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("flowlog-left".to_owned());
+        if let Err(error) = thread.spawn(work) {
+            tracing::warn!(%error, "A file of a flow log that an earlier run left stays as it is.");
+        }
+    }
+
+    /// Publishes what was made whole meanwhile.
+    fn take_recovered(&mut self) {
+        while let Ok((at, made)) = self.recovered.try_recv() {
+            if let Some(book) = self.books.get_mut(at) {
+                book.recover(made);
+            }
+        }
+    }
+
     fn tend(&mut self) {
+        self.take_recovered();
         if self.live {
             self.now = time::now();
         } else if self.now == Timestamp::default() {
@@ -268,12 +335,12 @@ impl Desk {
         self.asked = self.now;
         let any = losses.of_any > self.lost.0;
         self.lost.0 = losses.of_any;
-        for (eni, lost) in losses.of_one {
-            let Some(number) = self.shared.enis.number(&eni) else {
-                continue;
-            };
-            let before = self.lost.1.insert(number, lost).unwrap_or(0);
-            if lost > before {
+        let known = losses.of_one.iter().map(|lost| (lost.peer, lost.packets));
+        let before = std::mem::replace(&mut self.lost.1, known.collect());
+        for lost in losses.of_one {
+            let more = before.get(&lost.peer).is_none_or(|n| lost.packets > *n);
+            let number = self.shared.enis.number(&lost.eni);
+            if let Some(number) = number.filter(|_| more) {
                 self.books
                     .iter_mut()
                     .for_each(|book| book.skip(number, from, self.now));

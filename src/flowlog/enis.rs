@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::packet::{Endpoint, Vni};
 
 /// The most pairs of session and VNI that are kept of an interface.
-const PAIRS: usize = 4;
+pub(super) const PAIRS: usize = 4;
 
 /// What tells interfaces apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

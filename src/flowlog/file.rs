@@ -78,26 +78,26 @@ impl Growing {
         self.packer.get_ref().bytes
     }
 
-    /// Ends the file: all of it is with the disk, in the form that it will have.
-    pub(super) fn seal(self, format: FileFormat) -> io::Result<Whole> {
+    /// Ends the file: all of it is with the disk, in the form that it will have. The number is that of lines that do not fit into that form.
+    pub(super) fn seal(self, format: FileFormat) -> io::Result<(Whole, u64)> {
         let inner = self.packer.finish()?.inner.into_inner();
         let file = inner.map_err(io::IntoInnerError::into_error)?;
         let growing = self.folder.join(format!("{}{GROWING}", self.name));
         let path = self.folder.join(format!("{}{WHOLE}", self.name));
-        match format {
+        let unfit = match format {
             FileFormat::Text => {
                 file.sync_all()?;
                 fs::rename(&growing, &path)?;
+                0
             }
             FileFormat::Parquet => {
-                convert(MultiGzDecoder::new(File::open(&growing)?), &path)?;
+                let unfit = convert(MultiGzDecoder::new(File::open(&growing)?), &path)?;
                 fs::remove_file(&growing)?;
+                unfit
             }
-        }
-        Ok(Whole {
-            path,
-            name: self.name,
-        })
+        };
+        let name = self.name;
+        Ok((Whole { path, name }, unfit))
     }
 
     /// Its hidden name.
@@ -114,18 +114,18 @@ fn packer(file: File) -> GzEncoder<Counted> {
     GzEncoder::new(counted, Compression::default())
 }
 
-/// Makes Parquet of lines, and syncs it.
+/// Makes Parquet of lines, and syncs it. Gives how many of them are no records.
 #[cfg(feature = "parquet")]
-pub(super) fn convert(lines: impl Read, whole: &Path) -> io::Result<()> {
+pub(super) fn convert(lines: impl Read, whole: &Path) -> io::Result<u64> {
     let out = BufWriter::with_capacity(64 * 1024, File::create(whole)?);
-    let out = crate::record::parquet::from_lines(io::BufReader::new(lines), out)?;
+    let (out, unfit) = crate::record::parquet::salvage(io::BufReader::new(lines), out)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()
+    file.sync_all().map(|()| unfit)
 }
 
 /// Without the feature the configuration has been refused.
 #[cfg(not(feature = "parquet"))]
-pub(super) fn convert(_: impl Read, _: &Path) -> io::Result<()> {
+pub(super) fn convert(_: impl Read, _: &Path) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
@@ -147,17 +147,15 @@ pub(super) struct Whole {
 
 impl Whole {
     /// Gives the file its name in a folder, which is made. A link refuses to overwrite; where the file system has none, a look has
-    /// to do.
+    /// to do, and the hidden name is gone then.
     pub(super) fn publish(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(path);
-        fs::create_dir_all(folder)?;
+        fs::create_dir_all(path.parent().unwrap_or(path))?;
         match fs::hard_link(&self.path, path) {
-            Ok(()) => fs::remove_file(&self.path)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-            Err(_) if path.exists() => return Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => fs::rename(&self.path, path)?,
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) if path.exists() => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(&self.path, path),
         }
-        File::open(folder)?.sync_all()
     }
 }
 

@@ -104,6 +104,25 @@ impl Layout {
         Some(format!("{}/{name}", self.folder_of(&parts)))
     }
 
+    /// The key of a file that this flow log, or one that it was before its configuration was edited, gave that name.
+    pub(super) fn key_of_left(&self, name: &str) -> Option<String> {
+        let (account, rest) = name.split_once("_vpcflowlogs_")?;
+        let mut words = rest.split('_');
+        let (region, id) = (words.next()?, words.next()?);
+        let plain = |word: &str| {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+            !word.is_empty() && word.bytes().all(fits)
+        };
+        let before = Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            id: id.to_owned(),
+            ..self.clone()
+        };
+        let is_plain = plain(account) && plain(region) && plain(id);
+        is_plain.then(|| before.key(name))?
+    }
+
     /// The name with another hash.
     pub(super) fn renamed(&self, name: &str, hash: &str) -> String {
         let formats = [FileFormat::Text, FileFormat::Parquet];
@@ -116,9 +135,16 @@ impl Layout {
     }
 }
 
-/// The name of a run's folder: a digest over what tells it from others.
-pub(super) fn run_name(run: &str) -> String {
+/// The name of a run's folder: a digest over the flow log's name, and one over what tells the run from others.
+pub(super) fn run_name(name: &str, run: &str) -> String {
     let mut hex = hex(&[run]);
+    hex.truncate(16);
+    owner(name) + &hex
+}
+
+/// What the names of the folders of all its runs begin with: it stays when the id changes with the format.
+pub(super) fn owner(name: &str) -> String {
+    let mut hex = hex(&["owner", name]);
     hex.truncate(16);
     hex
 }

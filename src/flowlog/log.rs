@@ -11,11 +11,11 @@ use crate::flow::Closed;
 use crate::flowlog::file::Growing;
 use crate::flowlog::key::{BUCKET, bucket, hash, run_name};
 use crate::flowlog::publish::{Published, Publisher};
-use crate::flowlog::recover::{self, Recovered};
+use crate::flowlog::recover::{self, Leftovers, Made, Recovered};
 use crate::flowlog::resolver::is_resolver;
 use crate::flowlog::retain::retain;
 use crate::flowlog::work::Work;
-use crate::flowlog::{Config, FileFormat, Interface, Keep, Layout, Services, community_id};
+use crate::flowlog::{Config, Error, FileFormat, Interface, Keep, Layout, Services, community_id};
 use crate::record::{Extra, Field, Format, Scope, Status, Value};
 use crate::ship::Pending;
 use crate::time::Timestamp;
@@ -29,8 +29,8 @@ const MOST_TEXT: u64 = 500_000_000;
 const MOST_PACKED_FOR_PARQUET: u64 = 12_000_000;
 /// The same for lines that pack well.
 const MOST_TEXT_FOR_PARQUET: u64 = 80_000_000;
-/// Files that are open at once. Late records need a few; a clock that jumps must not open thousands.
-const MOST_OPEN: usize = 8;
+/// Files that are open at once, at least. Late records need a few; a clock that jumps must not open thousands.
+const FEWEST_OPEN: u64 = 8;
 /// How long after its end a file is kept open for flows that are still being counted.
 const GRACE: Duration = Duration::from_secs(5);
 /// How much a kill may cost.
@@ -65,42 +65,21 @@ pub struct Counts {
     pub not_offered: u64,
 }
 
-/// A file that could not be written: its records are lost, and counted.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot {doing} the flow log {}: {source}; {}make room, or check that the folder may be written to",
-    file.display(), lost(*records)
-)]
-pub struct Error {
-    /// What was being done.
-    pub doing: &'static str,
-    /// The file.
-    pub file: PathBuf,
-    /// Records that were in it.
-    pub records: u64,
-    /// What the system said.
-    pub source: io::Error,
-}
-
-fn lost(records: u64) -> String {
-    match records {
-        0 => String::new(),
-        1 => "1 record is lost; ".to_owned(),
-        many => format!("{many} records are lost; "),
-    }
-}
-
 /// A flow log that is being written.
 #[derive(Debug)]
 pub struct Log {
     format: Format,
     extra: Vec<Extra>,
     interval: Duration,
+    /// Files that are open at once: a flow may have ended anywhere in the last interval.
+    most_open: usize,
     resolver_dns: bool,
     keep: Keep,
     services: Option<Arc<Services>>,
+    name: String,
     /// What tells this run's files from those of others.
     run: String,
+    run_name: String,
     number: u64,
     /// The hidden folder, once there is a file.
     work: Option<Work>,
@@ -122,10 +101,13 @@ impl Log {
             format: config.log_format.clone(),
             extra: config.extra.clone(),
             interval: config.interval.duration(),
+            most_open: most_open(config.interval.duration()),
             resolver_dns: config.resolver_dns,
             keep: config.keep,
             services: None,
             publisher: Publisher::new(folder, Layout::of(config), &run),
+            run_name: run_name(&config.name, &run),
+            name: config.name.clone(),
             run,
             number: 0,
             work: None,
@@ -155,32 +137,38 @@ impl Log {
         self.services = services;
     }
 
-    /// Publishes what earlier runs of this flow log were writing when they were killed. Those that still run are not touched.
+    /// What earlier runs of this flow log were writing when they were killed. Those that still run are not touched.
+    pub fn leftovers(&self) -> Leftovers {
+        Leftovers::find(
+            &self.publisher.directory,
+            &self.publisher.layout,
+            &self.name,
+        )
+    }
+
+    /// Publishes all of that, here and now.
     pub fn recover(&mut self) -> Recovered {
         let mut told = Recovered::default();
-        let layout = &self.publisher.layout;
-        let left = match Work::left(&self.publisher.directory, &layout.id) {
-            Ok(left) => left,
-            Err(source) => {
-                let file = self.publisher.directory.clone();
-                told.errors.push(recover::error(file, source));
-                return told;
-            }
-        };
-        for work in left {
-            let layout = self.publisher.layout.clone();
-            let ready = recover::whole(&work, |name| layout.key(name).is_some(), &mut told);
-            for (whole, records) in ready {
-                match self.publisher.publish(&whole) {
-                    Ok(published) => {
-                        told.files += 1;
-                        told.records += records;
-                        self.counts.recovered_files += 1;
-                        self.counts.recovered_records += records;
-                        self.tell(published);
-                    }
-                    Err(source) => told.errors.push(recover::error(whole.path, source)),
+        for made in self.leftovers() {
+            told.add(self.publish_left(made));
+        }
+        told
+    }
+
+    /// Publishes what an earlier run left, which is whole now.
+    pub fn publish_left(&mut self, made: Made) -> Recovered {
+        let mut told = made.told;
+        for (whole, records) in made.ready {
+            match self.publisher.publish(&whole) {
+                Ok(published) => {
+                    told.files += 1;
+                    told.records += records;
+                    self.counts.recovered_files += 1;
+                    self.counts.recovered_records += records;
+                    let odd = self.tell(published);
+                    told.errors.extend(odd.err());
                 }
+                Err(source) => told.errors.push(recover::error(whole.path, source)),
             }
         }
         told
@@ -244,6 +232,8 @@ impl Log {
         start: Timestamp,
         end: Timestamp,
     ) -> Result<(), Error> {
+        // the two may come from two clocks
+        let start = start.min(end);
         self.line.clear();
         self.format
             .print_without_flow(&mut self.line, status, |field| match field {
@@ -270,15 +260,7 @@ impl Log {
         let over = now.saturating_sub(self.interval + GRACE).secs();
         let published = self.publish_while(|start| start + BUCKET <= over);
         let flushed = self.flush(now);
-        let offered = self
-            .publisher
-            .offer_again()
-            .map_err(|(file, source)| Error {
-                doing: "offer for shipping",
-                file,
-                records: 0,
-                source,
-            });
+        let offered = self.offer_again();
         let kept = self.retain(now);
         published.and(flushed).and(offered).and(kept)
     }
@@ -289,8 +271,19 @@ impl Log {
     /// As for [`Log::advance`].
     pub fn finish(&mut self) -> Result<(), Error> {
         let published = self.publish_while(|_| true);
+        let offered = self.offer_again();
         self.work = None;
-        published
+        published.and(offered)
+    }
+
+    fn offer_again(&mut self) -> Result<(), Error> {
+        let failed = |(file, source)| Error {
+            doing: "offer for shipping",
+            file,
+            records: 0,
+            source,
+        };
+        self.publisher.offer_again().map_err(failed)
     }
 
     fn flush(&mut self, now: Timestamp) -> Result<(), Error> {
@@ -375,7 +368,7 @@ impl Log {
 
     /// Publishes the oldest file if another one would be too many.
     fn make_way(&mut self, bucket: u64) -> Result<(), Error> {
-        let fits = self.open.contains_key(&bucket) || self.open.len() < MOST_OPEN;
+        let fits = self.open.contains_key(&bucket) || self.open.len() < self.most_open;
         match fits {
             true => Ok(()),
             false => self
@@ -396,7 +389,13 @@ impl Log {
         });
         begun.map_err(|source| {
             // somebody may have removed the hidden folder: the next file makes it again
-            self.work = None;
+            if self
+                .work
+                .as_ref()
+                .is_some_and(|work| !work.folder().is_dir())
+            {
+                self.work = None;
+            }
             self.lose("begin", self.publisher.directory.join(&name), 1, source)
         })
     }
@@ -406,11 +405,7 @@ impl Log {
         let publisher = &self.publisher;
         let work = match self.work.take() {
             Some(work) => work,
-            None => Work::make(
-                &publisher.directory,
-                &publisher.layout.id,
-                &run_name(&self.run),
-            )?,
+            None => Work::make(&publisher.directory, &publisher.layout.id, &self.run_name)?,
         };
         let folder = work.folder().to_owned();
         self.work = Some(work);
@@ -428,23 +423,35 @@ impl Log {
 
     fn publish(&mut self, file: Growing) -> Result<(), Error> {
         let (records, path) = (file.records, file.path());
-        let whole = match file.seal(self.publisher.layout.file_format) {
-            Ok(whole) => whole,
+        let (whole, unfit) = match file.seal(self.publisher.layout.file_format) {
+            Ok(sealed) => sealed,
             Err(source) => return Err(self.lose("finish", path, records, source)),
         };
+        let fit = records.saturating_sub(unfit);
         match self.publisher.publish(&whole) {
             Ok(published) => {
-                self.counts.published += records;
-                self.tell(published);
-                Ok(())
+                self.counts.published += fit;
+                self.tell(published)?;
             }
-            Err(source) => Err(self.lose("publish", whole.path, records, source)),
+            Err(source) => return Err(self.lose("publish", whole.path, records, source)),
+        }
+        match unfit {
+            0 => Ok(()),
+            _ => Err(self.lose("finish", path, unfit, io::ErrorKind::InvalidData.into())),
         }
     }
 
-    fn tell(&mut self, published: Published) {
+    /// The file is there, whatever may have gone wrong behind that.
+    fn tell(&mut self, published: Published) -> Result<(), Error> {
         self.counts.files += 1;
-        self.published.push(published.path);
+        let path = published.path;
+        self.published.push(path.clone());
+        published.settled.map_err(|source| Error {
+            doing: "tidy up behind",
+            file: path,
+            records: 0,
+            source,
+        })
     }
 
     /// Gives up a file and its records. It stays in the hidden folder, and the next start recovers what can be read.
@@ -465,7 +472,16 @@ impl Log {
     }
 }
 
+/// As many files as the ends of flows that are closed at one time may lie in, and some for those that are late.
+fn most_open(interval: Duration) -> usize {
+    let most = (interval.as_secs() / BUCKET + 3).max(FEWEST_OPEN);
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
 /// Whether it is time for something again. A clock that was set back is no reason to wait until it is where it was.
 fn is_due(last: Timestamp, every: Duration, now: Timestamp) -> bool {
     now < last || now.saturating_sub(every) >= last
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,10 @@ impl Metadata {
     pub fn interface(&self, source: IpAddr, endpoint: Option<Endpoint>) -> Interface {
         let found = self.interfaces.find(source, endpoint);
         let mut interface = found.cloned().unwrap_or_default();
-        if let IpAddr::V4(v4) = source {
+        // what stands for many has none
+        if let IpAddr::V4(v4) = source
+            && !v4.is_unspecified()
+        {
             interface.primary = Some(v4);
         }
         if let Some(region) = &self.region
@@ -98,6 +101,11 @@ impl Metadata {
         }
         interface.vpc_ranges.clone_from(&self.vpc_ranges);
         interface
+    }
+
+    /// The address ranges of the VPCs.
+    pub fn vpc_ranges(&self) -> &[IpNet] {
+        &self.vpc_ranges
     }
 
     /// The interfaces that the file tells of.

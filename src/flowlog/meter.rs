@@ -15,13 +15,13 @@ use crate::flowlog::shared::Shared;
 use crate::flowlog::{Eni, Setup, Stats};
 use crate::headers::Outline;
 use crate::packet::{Peer, Vni};
-use crate::time::{self, Timestamp};
+use crate::time::{self, Monotonic, Timestamp};
 
 /// Flows that are closed with a batch at least, so that few large batches do not fall behind.
 const LEAST_DUE: usize = 256;
 /// Flows that are closed at once when there is nothing more to do: some milliseconds.
 const IDLE_DUE: usize = 16_384;
-/// How long the last flows may wait for room.
+/// How long the last flows may wait for room, all together, where nobody has said until when.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Where the packets of a place count.
@@ -61,6 +61,34 @@ pub struct Meter {
     by_packets: bool,
     /// Packets since the clock was last set.
     packets: usize,
+    /// By number of the interface: what tells its direction apart from what the session knows.
+    told: Vec<Told>,
+}
+
+/// What tells the direction of an interface's packets, in flow logs only: captures go by what their session knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Nothing,
+    /// Its MAC address, by the flow log's `interfaces`.
+    Mac([u8; 6]),
+    /// It stands for many that are not told apart.
+    Many,
+}
+
+impl Told {
+    #[inline]
+    fn direction(self, sight: &Sight<'_>) -> Direction {
+        let is_at = |at: usize, mac: &[u8; 6]| sight.frame.get(at..at + 6) == Some(mac);
+        match self {
+            Self::Nothing => sight.direction,
+            Self::Many => Direction::Unknown,
+            Self::Mac(mac) => match (is_at(6, &mac), is_at(0, &mac)) {
+                (true, false) => Direction::Egress,
+                (false, true) => Direction::Ingress,
+                _ => sight.direction,
+            },
+        }
+    }
 }
 
 impl Meter {
@@ -85,6 +113,7 @@ impl Meter {
             setup,
             shared,
             packets: 0,
+            told: Vec::new(),
         }
     }
 
@@ -99,20 +128,28 @@ impl Meter {
 
     /// Where the packets of a peer and session count. Slow: for places that a worker meets for the first time.
     #[cold]
-    pub fn place(&self, peer: &Peer, session: &Arc<str>) -> Counted {
+    pub fn place(&mut self, peer: &Peer, session: &Arc<str>) -> Counted {
         let eni = Eni {
             source: peer.source,
             endpoint: peer.endpoint,
         };
         let logs = self.setup.logs_of(&eni, session);
-        if let Some(mac) = self.setup.mac_of(&eni).filter(|_| peer.eni_mac().is_none()) {
-            peer.learn_eni_mac(mac);
+        if logs == 0 {
+            return Counted { eni: 0, logs };
         }
-        let vni: Vni = peer.vni;
-        let eni = match logs {
-            0 => 0,
-            _ => self.shared.enis.meet(eni, vni, session, logs),
+        let told = match self.setup.mac_of(&eni) {
+            _ if eni.source.is_unspecified() => Told::Many,
+            Some(mac) => Told::Mac(mac),
+            None => Told::Nothing,
         };
+        let vni: Vni = peer.vni;
+        let eni = self.shared.enis.meet(eni, vni, session, logs);
+        if self.told.len() <= eni as usize {
+            self.told.resize(eni as usize + 1, Told::Nothing);
+        }
+        if let Some(place) = self.told.get_mut(eni as usize) {
+            *place = told;
+        }
         Counted { eni, logs }
     }
 
@@ -120,7 +157,13 @@ impl Meter {
     #[inline]
     pub fn add(&mut self, counted: Counted, sight: &Sight<'_>) {
         self.packets += 1;
-        let (direction, outline) = (sight.direction, *sight.outline);
+        let told = self.told.get(counted.eni as usize);
+        let direction = told.map_or(sight.direction, |told| told.direction(sight));
+        let sight = &Sight {
+            direction,
+            ..*sight
+        };
+        let outline = *sight.outline;
         let seen = Seen::of(counted.eni, direction, outline, sight.frame, sight.time);
         let mut logs = counted.logs;
         while logs != 0 {
@@ -144,15 +187,19 @@ impl Meter {
             false => LEAST_DUE.max(2 * packets),
         };
         for scale in &mut self.scales {
+            if !self.by_packets {
+                scale.table.follow_back(now);
+            }
             scale.tick(now, most);
         }
     }
 
     /// Closes all flows: nothing more will come. Waits a little where there is no room for them.
     pub fn finish(mut self) {
-        let mut waits = true;
+        let end = self.shared.stop_waiting();
+        let end = end.unwrap_or_else(|| time::monotonic().plus(LAST_WAIT));
         for scale in std::mem::take(&mut self.scales) {
-            waits = scale.finish(waits);
+            scale.finish(end);
         }
     }
 }
@@ -240,6 +287,9 @@ impl Scale {
             std::mem::take(&mut self.not_ip),
         );
         let stats = &self.stats;
+        if stats.is_over() {
+            return;
+        }
         stats
             .packets
             .add(now.packets - told.packets + left_out + not_ip);
@@ -272,21 +322,22 @@ impl Scale {
         self.open = open;
     }
 
-    /// Whether waiting for room was not in vain.
-    fn finish(mut self, waits: bool) -> bool {
+    /// Closes what is open; where packets run away it waits for room until `end`.
+    fn finish(mut self, end: Monotonic) {
         let outbox = &mut self.outbox;
-        if outbox.patience == Patience::None && waits {
-            outbox.patience = Patience::For(LAST_WAIT);
+        if outbox.patience == Patience::None {
+            outbox.patience = Patience::Until(end);
         }
         self.table.close(&mut |closed| outbox.push_last(closed));
         outbox.finish();
-        let waits = outbox.patience != Patience::None;
         self.publish();
-        waits
     }
 
     /// Counts what is open and on its way as lost.
     fn give_up(&mut self) {
+        if self.stats.is_over() {
+            return;
+        }
         let open = self.table.counts().packets - self.outbox.packets;
         self.stats.packets_lost.add(open);
         self.stats.records_lost.add(self.table.len() as u64);

@@ -9,8 +9,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError};
 
 use crate::flow::Closed;
+use crate::flowlog::Stats;
 use crate::flowlog::shared::{Parcel, Shared};
-use crate::time::Timestamp;
+use crate::time::{self, Monotonic, Timestamp};
 
 /// Flows of a parcel.
 const PARCEL: usize = 256;
@@ -24,6 +25,8 @@ pub(super) enum Patience {
     None,
     /// So long, each time: files don't.
     For(Duration),
+    /// Until then, however many parcels there are: at the end.
+    Until(Monotonic),
 }
 
 /// Both ends of the way.
@@ -115,6 +118,10 @@ impl Outbox {
                 TrySendError::Disconnected(parcel) => SendTimeoutError::Disconnected(parcel),
             }),
             Patience::For(time) => self.door.parcels.send_timeout(parcel, time),
+            Patience::Until(end) => {
+                let left = end.since(time::monotonic());
+                self.door.parcels.send_timeout(parcel, left)
+            }
         };
         match sent {
             Ok(()) => {
@@ -149,15 +156,21 @@ impl Outbox {
         self.lose(&flows);
     }
 
+    /// Where it counts.
+    fn stats(&self) -> Option<&Stats> {
+        let stats = self.shared.stats.get(self.log)?;
+        (!stats.is_over()).then_some(&**stats)
+    }
+
     fn count(&self, records: u64, packets: u64) {
-        if let Some(stats) = self.shared.stats.get(self.log) {
+        if let Some(stats) = self.stats() {
             stats.records.add(records);
             stats.recorded.add(packets);
         }
     }
 
     fn lose(&self, flows: &[Closed]) {
-        if let Some(stats) = self.shared.stats.get(self.log) {
+        if let Some(stats) = self.stats() {
             stats.records_lost.add(flows.len() as u64);
             stats.packets_lost.add(sum(flows));
         }

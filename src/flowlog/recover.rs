@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 
 use crate::flowlog::file::{GROWING, WHOLE, Whole, convert, pack};
-use crate::flowlog::key::ending;
+use crate::flowlog::key::{ending, owner};
 use crate::flowlog::work::Work;
-use crate::flowlog::{Error, FileFormat};
+use crate::flowlog::{Error, FileFormat, Layout};
 use crate::record::Columns;
 
 /// The longest line that is taken for one.
@@ -28,6 +28,81 @@ pub struct Recovered {
     pub damaged: Vec<PathBuf>,
     /// What could not be done. The next start tries again.
     pub errors: Vec<Error>,
+}
+
+impl Recovered {
+    pub(super) fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.records += other.records;
+        self.torn += other.torn;
+        self.damaged.extend(other.damaged);
+        self.errors.extend(other.errors);
+    }
+}
+
+/// What earlier runs left, with its locks: nobody else takes it. Made whole one run after the other, which may take long and needs nothing
+/// of the flow log.
+#[derive(Debug)]
+pub struct Leftovers {
+    found: std::vec::IntoIter<io::Result<Work>>,
+    directory: PathBuf,
+    layout: Layout,
+}
+
+impl Leftovers {
+    pub(super) fn find(directory: &Path, layout: &Layout, name: &str) -> Self {
+        let found = match Work::left(directory, &layout.id, &owner(name)) {
+            Ok(works) => works.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        Self {
+            found: found.into_iter(),
+            directory: directory.to_owned(),
+            layout: layout.clone(),
+        }
+    }
+
+    /// Whether nothing was left.
+    pub fn is_empty(&self) -> bool {
+        self.found.as_slice().is_empty()
+    }
+}
+
+impl Iterator for Leftovers {
+    type Item = Made;
+
+    fn next(&mut self) -> Option<Made> {
+        let mut told = Recovered::default();
+        let mut made = (None, Vec::new());
+        match self.found.next()? {
+            Ok(work) => {
+                let layout = &self.layout;
+                let owns = |name: &str| {
+                    layout
+                        .key(name)
+                        .or_else(|| layout.key_of_left(name))
+                        .is_some()
+                };
+                let ready = whole(&work, owns, &mut told);
+                made = (Some(work), ready);
+            }
+            Err(source) => told.errors.push(error(self.directory.clone(), source)),
+        }
+        Some(Made {
+            ready: made.1,
+            told,
+            _work: made.0,
+        })
+    }
+}
+
+/// Files of an earlier run that are whole and have to be published.
+#[derive(Debug)]
+pub struct Made {
+    pub(super) ready: Vec<(Whole, u64)>,
+    pub(super) told: Recovered,
+    /// Its folder goes behind them.
+    _work: Option<Work>,
 }
 
 /// What is left of a file.
@@ -89,10 +164,15 @@ fn records(path: &Path) -> u64 {
     read.map_or(0, |_| lines.records)
 }
 
-type Made<'n> = Option<((PathBuf, &'n str), u64)>;
+type Completed<'n> = Option<((PathBuf, &'n str), u64)>;
 
 /// A whole file of a growing one.
-fn made<'n>(work: &Work, path: &Path, name: &'n str, told: &mut Recovered) -> io::Result<Made<'n>> {
+fn made<'n>(
+    work: &Work,
+    path: &Path,
+    name: &'n str,
+    told: &mut Recovered,
+) -> io::Result<Completed<'n>> {
     let whole = work.folder().join(format!("{name}{WHOLE}"));
     match complete(path, &whole)? {
         Left::Whole { records, torn } => {
@@ -139,7 +219,7 @@ pub(super) fn complete(growing: &Path, whole: &Path) -> io::Result<Left> {
         name.trim_end_matches(WHOLE).ends_with(ending)
     });
     if parquet {
-        convert(lines, whole)?;
+        convert(lines, whole).map(drop)?;
     } else {
         pack(lines, whole)?;
     }

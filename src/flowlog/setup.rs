@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::filter::Filter;
+use crate::flowlog::enis::{Met, PAIRS};
+use crate::flowlog::resolver::is_resolver;
 use crate::flowlog::{Config, Eni, Interface, Metadata, Packets, Services, Sight};
+use crate::record::{Field, Value};
 
 /// Flow logs that there may be: as many as a word has bits.
 pub const MOST: usize = 32;
@@ -111,10 +114,9 @@ impl Setup {
             .fold(0, |logs, (at, _)| logs | 1 << at)
     }
 
-    /// The MAC address of an interface in the low 48 bits, if it is told: it says what comes from what goes.
-    pub(super) fn mac_of(&self, eni: &Eni) -> Option<u64> {
-        let told = self.parts.iter().find_map(|part| part.interface(eni).mac);
-        told.map(|mac| mac.iter().fold(0, |bits, b| bits << 8 | u64::from(*b)))
+    /// The MAC address of an interface, if it is told: it says what comes from what goes.
+    pub(super) fn mac_of(&self, eni: &Eni) -> Option<[u8; 6]> {
+        self.parts.iter().find_map(|part| part.interface(eni).mac)
     }
 
     /// Whether another configuration can take the place of this one while its flow logs are written.
@@ -193,8 +195,25 @@ impl Part {
             source: IpAddr::V4(primary),
             endpoint: None,
         });
-        let takes = |eni: &Eni| self.config.takes(&self.interface(eni), eni.source, "");
+        // of two with one address it is not known yet which one is meant
+        let takes = |eni: &Eni| {
+            let interface = self.interface(eni);
+            interface.fact(Field::InterfaceId) != Value::Null
+                && self.config.takes(&interface, eni.source, "")
+        };
         told.filter(takes).collect()
+    }
+
+    /// Whether an interface that was met, or that is listed, belongs to it as it is now.
+    pub(super) fn has(&self, met: &Met, at: usize) -> bool {
+        let interface = self.interface(&met.eni);
+        let takes = |session: &str| self.config.takes(&interface, met.eni.source, session);
+        met.logs >> at & 1 == 1
+            && match met.pairs.as_slice() {
+                [] => self.config.session.is_empty() && takes(""),
+                // of one with more of them not all are known
+                pairs => pairs.len() >= PAIRS || pairs.iter().any(|(session, _)| takes(session)),
+            }
     }
 
     /// Whether only packets that the session's filter keeps count.
@@ -205,6 +224,10 @@ impl Part {
     /// Whether a packet does not count.
     #[inline]
     pub(super) fn leaves_out(&self, sight: &Sight<'_>) -> bool {
+        let flow = &sight.outline.gist.key;
+        if !self.config.resolver_dns && is_resolver(flow, self.metadata.vpc_ranges()) {
+            return true;
+        }
         if self.filter.keeps_everything() {
             return false;
         }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use crate::flow::Closed;
 use crate::flowlog::enis::Enis;
 use crate::flowlog::{Setup, Stats};
-use crate::time::Timestamp;
+use crate::time::{Monotonic, Timestamp};
 
 /// From the first to the last packet that may be missing.
 type Span = (Timestamp, Timestamp);
@@ -37,6 +37,10 @@ pub(super) struct Shared {
     lost: Vec<Mutex<HashMap<u32, Span>>>,
     /// Set when a worker ended otherwise than it should: what it had is in no record.
     cut: AtomicBool,
+    /// Until when workers that end may wait for room, in nanoseconds; none yet if it is 0.
+    stop_waiting: AtomicU64,
+    /// Set when the time to write is nearly over, whether workers have ended or not.
+    hurry: AtomicBool,
 }
 
 impl Shared {
@@ -49,6 +53,8 @@ impl Shared {
             stats: (0..logs).map(|_| Arc::default()).collect(),
             lost: (0..logs).map(|_| Mutex::default()).collect(),
             cut: AtomicBool::new(false),
+            stop_waiting: AtomicU64::new(0),
+            hurry: AtomicBool::new(false),
         };
         shared.tell_listed();
         shared
@@ -95,6 +101,28 @@ impl Shared {
         let lost = self.lost.get(log).map(Mutex::lock);
         lost.map(|lost| std::mem::take(&mut *lost.unwrap_or_else(PoisonError::into_inner)))
             .unwrap_or_default()
+    }
+
+    /// Until when workers that end may wait for room, if that was said.
+    pub(super) fn stop_waiting(&self) -> Option<Monotonic> {
+        let at = self.stop_waiting.load(Ordering::Acquire);
+        (at != 0).then_some(Monotonic::from_nanos(at))
+    }
+
+    /// Says it.
+    pub(super) fn stop_waiting_at(&self, at: Monotonic) {
+        self.stop_waiting
+            .store(at.nanos().max(1), Ordering::Release);
+    }
+
+    /// Has the thread that writes close its files, whatever else may come.
+    pub(super) fn hurry(&self) {
+        self.hurry.store(true, Ordering::Release);
+    }
+
+    /// Whether it has to.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.hurry.load(Ordering::Acquire)
     }
 
     /// A worker ended with flows that it had open.

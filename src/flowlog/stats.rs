@@ -3,6 +3,7 @@
 //! Takes: counts, once per batch from workers and now and then from the thread that writes. Gives: [`Stats`], readable meanwhile, and a
 //! [`Summary`] of it. Holds: when all has ended, packets = left out + not IP + recorded + lost.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
@@ -44,14 +45,12 @@ pub struct Stats {
     pub files: Gauge,
     /// Records in them.
     pub published: Gauge,
-    /// Records that were not written: traffic with the Amazon resolver, where it does not count.
-    pub resolver_records: Gauge,
-    /// Their packets.
-    pub resolver_packets: Gauge,
     /// SKIPDATA lines.
     pub skipdata: Counter,
     /// NODATA lines.
     pub nodata: Counter,
+    /// Set when the last sum was drawn: what a thread does that was not waited for counts no more.
+    over: AtomicBool,
     /// What stands in the way of writing.
     trouble: Mutex<Option<String>>,
 }
@@ -66,13 +65,41 @@ impl Stats {
         *self.lock() = trouble;
     }
 
+    /// Whether nothing counts any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Draws the last sum: what is open and what is in no file is lost.
+    pub(super) fn close(&self) {
+        self.over.store(true, Ordering::Release);
+        self.give_up();
+        let open = self.open.value();
+        self.open.sub(open);
+        self.records_lost.add(open);
+        let ended = self.left_out.value() + self.not_ip.value();
+        let ended = ended + self.recorded.value() + self.packets_lost.value();
+        let packets = self.packets.value();
+        self.packets_lost.add(packets.saturating_sub(ended));
+        // a worker that is stuck has not told yet what it had closed
+        self.packets.add(ended.saturating_sub(packets));
+    }
+
+    /// Counts the records that are in no file, and were not lost with one, as lost; those that were counted so before are not counted again.
+    pub(super) fn give_up(&self) {
+        let told = self.records.value() + self.skipdata.value() + self.nodata.value();
+        let lost = self.lost_in_files.value() + self.lost_at_desk.value();
+        let missing = told.saturating_sub(self.published.value() + lost);
+        self.lost_at_desk.add(missing);
+        self.records_lost.add(missing);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What stands there now. Ends are read before beginnings.
     pub fn read(&self) -> Summary {
-        let resolver = (self.resolver_packets.value(), self.resolver_records.value());
         Summary {
             files: self.files.value(),
             published: self.published.value(),
@@ -80,14 +107,14 @@ impl Stats {
             nodata: self.nodata.value(),
             records_lost: self.records_lost.value(),
             packets_lost: self.packets_lost.value(),
-            recorded: self.recorded.value().saturating_sub(resolver.0),
-            records: self.records.value().saturating_sub(resolver.1),
+            recorded: self.recorded.value(),
+            records: self.records.value(),
             open: self.open.value(),
             early: self.early.value(),
             early_of_interface: self.early_of_interface.value(),
             fragments_charged: self.fragments_charged.value(),
             fragments_without_first: self.fragments_without_first.value(),
-            left_out: self.left_out.value() + resolver.0,
+            left_out: self.left_out.value(),
             not_ip: self.not_ip.value(),
             packets: self.packets.value(),
             trouble: self.trouble(),

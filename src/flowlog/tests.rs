@@ -14,7 +14,7 @@ use crate::headers::FlowKey;
 use crate::record::{Columns, Field, Status};
 use crate::time::Timestamp;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         account: "123456789012".into(),
         region: "us-east-1".into(),
@@ -22,7 +22,7 @@ fn config() -> Config {
     }
 }
 
-fn closed(first: u64, last: u64, packets: u64) -> Closed {
+pub(super) fn closed(first: u64, last: u64, packets: u64) -> Closed {
     let mut flow = FlowKey {
         version: 4,
         proto: 6,
@@ -47,7 +47,7 @@ fn closed(first: u64, last: u64, packets: u64) -> Closed {
     }
 }
 
-fn interface() -> Interface {
+pub(super) fn interface() -> Interface {
     let mut interface = Interface::at(Ipv4Addr::new(10, 0, 0, 62));
     for (field, value) in [
         (Field::AccountId, "123456789010"),
@@ -62,7 +62,7 @@ fn interface() -> Interface {
 }
 
 /// Published files by path below the folder, unpacked.
-fn published(folder: &Path) -> Vec<(String, String)> {
+pub(super) fn published(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(at) = folders.pop() {

@@ -12,6 +12,8 @@ use crate::time::Timestamp;
 
 /// Intervals that are looked back on.
 const BACK: u64 = 64;
+/// Intervals that the first one may be ahead of the one that is told: there is always some time between them.
+const AHEAD: u64 = 4;
 
 /// A line that stands for no flow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +32,8 @@ struct Marks {
     skip: u64,
     /// The interval in which it became known.
     since: u64,
+    /// The one in which it left the flow log, if it did.
+    left: Option<u64>,
 }
 
 impl Marks {
@@ -39,6 +43,7 @@ impl Marks {
             data: 0,
             skip: 0,
             since: window,
+            left: None,
         }
     }
 
@@ -67,7 +72,12 @@ impl Marks {
 
     /// Whether anything was told of it lately.
     fn is_active(&self, window: u64) -> bool {
-        self.latest + BACK > window
+        self.latest + BACK > window && self.is_there(window)
+    }
+
+    /// Whether it belonged to the flow log then.
+    fn is_there(&self, window: u64) -> bool {
+        self.left.is_none_or(|left| window <= left)
     }
 }
 
@@ -106,7 +116,19 @@ impl Windows {
     /// An interface of this flow log is known at `now`.
     pub(super) fn know(&mut self, eni: u32, now: Timestamp) {
         let window = self.begin(now);
-        self.marks_of(eni, window);
+        if let Some(marks) = self.marks_of(eni, window)
+            && marks.left.take().is_some()
+        {
+            marks.since = window;
+        }
+    }
+
+    /// One belongs to it no more, if it ever did.
+    pub(super) fn leave(&mut self, eni: u32, now: Timestamp) {
+        let window = self.window(now);
+        if let Some(Some(marks)) = self.marks.get_mut(eni as usize) {
+            marks.left.get_or_insert(window);
+        }
     }
 
     /// Whether an interface belongs to this flow log, as far as is known.
@@ -163,6 +185,14 @@ impl Windows {
         };
         let end = self.window(now);
         let mut lines = Vec::new();
+        if next > end.saturating_add(AHEAD) {
+            // the clock was set back: what is known of later intervals is told now, and it begins anew
+            for window in next..next + AHEAD {
+                self.tell(window, now, false, &mut lines);
+            }
+            self.begin_again(end, now);
+            return lines;
+        }
         // after a leap of the clock there is no use in telling of each interval that nobody saw
         for window in next.max(end.saturating_sub(BACK))..end {
             self.tell(window, now, self.nodata, &mut lines);
@@ -175,13 +205,26 @@ impl Windows {
         lines
     }
 
+    fn begin_again(&mut self, window: u64, now: Timestamp) {
+        (self.next, self.from) = (Some(window), self.from.min(now));
+        self.any = Marks::at(window);
+        for marks in self.marks.iter_mut().flatten() {
+            *marks = Marks {
+                left: marks.left.map(|_| window),
+                ..Marks::at(window)
+            };
+        }
+    }
+
     fn tell(&self, window: u64, now: Timestamp, nodata: bool, lines: &mut Vec<Line>) {
         if !self.skips && !nodata {
             return;
         }
         let any = self.any.skip & self.any.bit(window) != 0;
         for (eni, marks) in (0_u32..).zip(&self.marks) {
-            let Some(marks) = marks else { continue };
+            let Some(marks) = marks.filter(|marks| marks.is_there(window)) else {
+                continue;
+            };
             let bit = marks.bit(window);
             let among_any = any && marks.is_active(window) && marks.since <= window;
             let status = if among_any || marks.skip & bit != 0 {
@@ -283,6 +326,36 @@ mod tests {
         assert_eq!(told(&mut windows, 720), []);
         windows.skip(0, at(601), at(602));
         assert_eq!(told(&mut windows, 790), [(0, Status::SkipData, 720, 779)]);
+    }
+
+    #[test]
+    fn one_that_has_left_is_not_missed_until_it_comes_back() {
+        let mut windows = Windows::new(Duration::from_secs(60), true);
+        windows.know(0, at(600));
+        windows.leave(0, at(610));
+        windows.skip_all(at(670), at(671));
+        assert_eq!(told(&mut windows, 725), [(0, Status::NoData, 600, 659)]);
+        windows.know(0, at(730));
+        assert_eq!(told(&mut windows, 785), [(0, Status::NoData, 720, 779)]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_followed() {
+        let mut windows = Windows::new(Duration::from_secs(60), true);
+        windows.know(0, at(60_000));
+        windows.skip(0, at(60_010), at(60_011));
+        let lines = windows.told(at(30_000), false);
+        assert_eq!(lines.len(), 1);
+        assert!(
+            lines
+                .iter()
+                .all(|l| l.start <= l.end && l.end == at(30_000))
+        );
+        windows.skip(0, at(30_010), at(30_011));
+        assert_eq!(
+            told(&mut windows, 30_060),
+            [(0, Status::SkipData, 30_000, 30_059)]
+        );
     }
 
     #[test]

@@ -41,8 +41,9 @@ impl Work {
         Err(last)
     }
 
-    /// The folders that earlier runs of the flow log left, each with its lock. Those of runs that go on are passed over.
-    pub(super) fn left(directory: &Path, id: &str) -> io::Result<Vec<Self>> {
+    /// The folders that earlier runs of the flow log left, each with its lock: those of its id, and those of another one that it had under
+    /// its name. Those of runs that go on are passed over.
+    pub(super) fn left(directory: &Path, id: &str, owner: &str) -> io::Result<Vec<Self>> {
         let entries = match fs::read_dir(directory.join(GROWING)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
@@ -51,10 +52,14 @@ impl Work {
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
-            let run = name
-                .to_str()
-                .and_then(|name| name.strip_prefix(id)?.strip_prefix('-'));
-            if run.is_some() && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            let ours = name.to_str().is_some_and(|name| {
+                let of_id = name
+                    .strip_prefix(id)
+                    .and_then(|rest| rest.strip_prefix('-'));
+                let run = name.rsplit_once('-').map(|(_, run)| run);
+                of_id.is_some() || run.is_some_and(|run| run.starts_with(owner))
+            });
+            if ours && entry.file_type().is_ok_and(|t| t.is_dir()) {
                 folders.push(entry.path());
             }
         }

@@ -159,7 +159,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         ports: parts.ports,
         live: ends.live,
     };
-    let (flow_logs, meters) = meters(flow_logs, &joints, &parts.facts)?;
+    let (flow_logs, meters) = meters(flow_logs, &joints, &parts.facts, &shared)?;
     let works = joints.works(ends.outlet.sinks(captures), feeds.len());
     let metered = works.into_iter().zip(meters);
     let works: Vec<_> = metered
@@ -194,12 +194,13 @@ fn meters(
     setup: flowlog::Setup,
     joints: &Joints<'_>,
     sources: &[Arc<Facts>],
+    shared: &Arc<receiver::Shared>,
 ) -> Result<(Option<flowlog::Running>, Vec<Option<flowlog::Meter>>), Error> {
     let workers = joints.layout.workers;
     if setup.is_empty() {
         return Ok((None, (0..workers).map(|_| None).collect()));
     }
-    let ask = flows::losses(joints.table, sources);
+    let ask = flows::losses(joints.table, sources, shared);
     let started = flowlog::start(setup, workers, joints.live, ask);
     let (running, meters) = started.map_err(|error| Error::Thread {
         name: "flowlog".to_owned(),

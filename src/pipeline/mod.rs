@@ -200,6 +200,10 @@ impl Pipeline {
     /// The same by a deadline that somebody may hasten meanwhile.
     pub fn finish_by(&self, deadline: &Deadline) -> Report {
         self.request_stop();
+        if let Some(flow_logs) = &self.flow_logs {
+            // a quarter for flows on their way to the thread that writes
+            flow_logs.stop_waiting(start.plus(limit / 4));
+        }
         // half of the time for what has arrived, and an eighth for what is on its way to the writers
         let mut stuck = join("receiver", &self.receivers, || deadline.eighths(4, LEAST));
         stuck.extend(join("worker", &self.workers, || {

@@ -70,6 +70,8 @@ pub struct Shared {
     pub allowed: ArcSwap<Allowed>,
     /// Who was refused.
     pub strangers: Strangers,
+    /// Set when a receiver ended that nobody had asked to: what comes for it is counted nowhere.
+    pub deserted: AtomicBool,
 }
 
 /// Where a receiver's batches go.
@@ -151,6 +153,9 @@ impl Receiver {
     pub fn run(mut self) {
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve()));
         let panicked = served.is_err();
+        if panicked || matches!(served, Ok(Some(_))) {
+            self.shared.deserted.store(true, Ordering::Release);
+        }
         let ended = served.unwrap_or_else(|panic| {
             let reason = format!("it panicked: {}", said(&*panic));
             tracing::error!(

@@ -64,7 +64,8 @@ impl Learner {
         let key = &gist.key;
         let is_eni = |address: &[u8; 16]| {
             let is = |own: &IpAddr| is_address(own, key.version, address);
-            is(&peer.source) || self.addresses.iter().any(is)
+            // one that stands for many has no address: nobody mirrors from 0.0.0.0
+            (!peer.source.is_unspecified() && is(&peer.source)) || self.addresses.iter().any(is)
         };
         match (is_eni(&key.src), is_eni(&key.dst)) {
             (true, false) => Direction::Egress,
@@ -156,6 +157,15 @@ mod tests {
         let (learner, peer) = (Learner::new(&[], &[IpAddr::from([10, 0, 0, 77])]), peer());
         let out = frame(ROUTER, ENI, [10, 0, 0, 77], [1, 1, 1, 1]);
         assert_eq!(direction(&learner, &peer, &out), Direction::Egress);
+    }
+
+    #[test]
+    fn nothing_is_learnt_of_a_peer_that_stands_for_many() {
+        let nowhere = IpAddr::from([0, 0, 0, 0]);
+        let other = Peer::new(0, nowhere, Vni::new(1), None, "s".into());
+        let asks_for_an_address = frame([255; 6], ENI, [0, 0, 0, 0], [255, 255, 255, 255]);
+        let direction = direction(&Learner::default(), &other, &asks_for_an_address);
+        assert_eq!((direction, other.eni_mac()), (Direction::Unknown, None));
     }
 
     #[test]

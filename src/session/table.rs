@@ -196,7 +196,12 @@ impl Table {
         close(&self.unattributed);
     }
 
-    /// Every peer met so far.
+    /// The one that stands for all that find no room, if there are any.
+    pub fn other(&self) -> Option<Arc<Peer>> {
+        self.lock().other.clone()
+    }
+
+    /// Every peer met so far, but for that one.
     pub fn peers(&self) -> Vec<Arc<Peer>> {
         self.lock().peers.values().cloned().collect()
     }

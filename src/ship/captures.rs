@@ -18,7 +18,7 @@ pub const CAPTURES: &str = "captures";
 const SMALLEST_PART: Size = Size::mebibytes(5);
 
 /// S3 takes no larger one.
-const LARGEST_PART: Size = Size::mebibytes(5 << 10);
+const LARGEST_PART: Size = Size::mebibytes(256);
 
 /// The `[ship]` table: where capture files go, and what waiting for it may cost.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -132,7 +132,7 @@ impl Captures {
         }
         if !(SMALLEST_PART..=LARGEST_PART).contains(&self.part_size) {
             let message = format!(
-                "part_size = \"{}\" is none that S3 takes; it goes from \"{SMALLEST_PART}\" to \"{LARGEST_PART}\"",
+                "part_size = \"{}\" is none that can be sent: S3 takes no smaller parts, and each is held in memory; it goes from \"{SMALLEST_PART}\" to \"{LARGEST_PART}\"",
                 self.part_size
             );
             list.push(("part_size", message));
@@ -244,6 +244,10 @@ mod tests {
         assert_eq!(keys("bucket = 'logs'", None), [""; 0]);
         assert_eq!(
             keys("bucket = 'logs'\npart_size = '1MiB'", None),
+            ["part_size"]
+        );
+        assert_eq!(
+            keys("bucket = 'logs'\npart_size = '257MiB'", None),
             ["part_size"]
         );
         assert_eq!(

@@ -4,6 +4,7 @@
 //! giving up the oldest, and numbers. Holds: a file is given up only for the budget or when its owner asks for room, and is counted then; an owner
 //! hears of each file that arrived before it is forgotten.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Care {
     pub before: Before,
     /// Of those that could not be offered, the oldest are given up until so many bytes are. Gives files and bytes.
     pub drop_unoffered: Box<dyn FnMut(u64) -> (u64, u64) + Send>,
+    /// Files and bytes that are beyond the budget and were not even offered, since this was asked last.
+    pub left_out: Box<dyn FnMut() -> (u64, u64) + Send>,
     /// Files have arrived. Gives those of which nothing more has to be done.
     pub arrived: Arrived,
     /// All that wait, or have arrived and are not done with: what is not among them may go.
@@ -44,6 +47,7 @@ impl Default for Care {
         Self {
             before: Box::new(|_| (0, 0)),
             drop_unoffered: Box::new(|_| (0, 0)),
+            left_out: Box::new(|| (0, 0)),
             arrived: Box::new(<[Entry]>::to_vec),
             there: Box::new(|_| {}),
             wanted: Box::new(|| 0),
@@ -132,50 +136,77 @@ impl Lane {
 
     fn look(&mut self) -> io::Result<()> {
         let unoffered = (self.care.before)(&self.pending);
+        let left_out = (self.care.left_out)();
+        self.standing.given_up_files += left_out.0;
+        self.standing.given_up_bytes += left_out.1;
         // in this order: a file that arrives in between is seen twice, and not missed
-        let mut waiting = self.pending.waiting()?;
-        let mut done = self.pending.done()?;
-        for settled in (self.care.arrived)(&done) {
-            self.pending.seen(&settled.name)?;
-            done.retain(|entry| entry.name != settled.name);
-        }
-        let unoffered = self.keep_within(&mut waiting, unoffered)?;
+        let both = self.pending.waiting();
+        let both = both.and_then(|waiting| Ok((waiting, self.pending.done()?)));
+        let (mut waiting, mut done) = match both {
+            Ok(both) => both,
+            Err(error) => {
+                self.make_room_unseen(unoffered.1);
+                return Err(error);
+            }
+        };
+        let settled = (self.care.arrived)(&done);
+        let seen = settled.iter().map(|s| self.pending.seen(&s.name));
+        let failed = seen.filter_map(Result::err).last();
+        let settled: HashSet<&str> = settled.iter().map(|s| &*s.name).collect();
+        done.retain(|entry| !settled.contains(&*entry.name));
+        let (unoffered, stays) = self.keep_within(&mut waiting, unoffered);
         let there: Vec<Entry> = waiting.iter().chain(&done).cloned().collect();
         (self.care.there)(&there);
         self.count(&waiting, unoffered);
-        Ok(())
+        failed.or(stays).map_or(Ok(()), Err)
     }
 
-    /// Gives up the oldest, until the rest is within the budget and the disk has the room that it needs.
+    /// What waits cannot be seen: then what could not be offered is all that can be given up.
+    fn make_room_unseen(&mut self, bytes: u64) {
+        let over = bytes.saturating_sub(self.budget).max((self.care.wanted)());
+        if over > 0 {
+            let (files, bytes) = (self.care.drop_unoffered)(over);
+            self.give_up(files, bytes);
+        }
+    }
+
+    /// Gives up the oldest, until the rest is within the budget and the disk has the room that it needs. Gives what is not offered yet, and why a file could
+    /// not be given up.
     fn keep_within(
         &mut self,
         waiting: &mut Vec<Entry>,
         (files, bytes): (u64, u64),
-    ) -> io::Result<(u64, u64)> {
+    ) -> ((u64, u64), Option<io::Error>) {
         let all = waiting.iter().map(|e| e.bytes).sum::<u64>() + bytes;
         let wanted = (self.care.wanted)();
         let mut over = all.saturating_sub(self.budget).max(wanted.min(all));
-        let (mut gone_files, mut gone_bytes, mut at) = (0, 0, 0);
-        for entry in waiting.iter() {
-            if over == 0 {
-                break;
+        let (mut gone_files, mut gone_bytes, mut failed) = (0, 0, None);
+        // a file goes with its description, which comes just before it
+        let mut with: Option<String> = None;
+        waiting.retain(|entry| {
+            if over == 0 && with.as_ref() != Some(&entry.name) {
+                return true;
             }
-            self.pending.forget(&entry.name)?;
+            if let Err(error) = self.pending.forget(&entry.name) {
+                failed = Some(error);
+                return true;
+            }
+            with = entry.described().map(str::to_owned);
             over = over.saturating_sub(entry.bytes);
             gone_files += 1;
             gone_bytes += entry.bytes;
-            at += 1;
-        }
-        waiting.drain(..at);
+            false
+        });
         let dropped = match over {
             0 => (0, 0),
             over => (self.care.drop_unoffered)(over),
         };
         self.give_up(gone_files + dropped.0, gone_bytes + dropped.1);
-        Ok((
+        let left = (
             files.saturating_sub(dropped.0),
             bytes.saturating_sub(dropped.1),
-        ))
+        );
+        (left, failed)
     }
 
     fn give_up(&mut self, files: u64, bytes: u64) {

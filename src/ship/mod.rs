@@ -34,6 +34,7 @@ pub use config::{Acl, CloudWatch, ConfigError, S3, Sse, Streams};
 pub use courier::{End, work};
 pub use lane::{Arrived, Before, Care, Lane, There};
 pub use overseer::{Heard, Listen, Overseer};
+pub(crate) use pending::DESCRIPTION;
 pub use pending::{Entry, Pending};
 pub use plan::{After, Destination, Plan, Queue, QueueStatus, Status, Trouble};
 pub use process::{Orders, Shipper, VERB};

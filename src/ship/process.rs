@@ -19,6 +19,8 @@ use crate::{logging, sandbox, time};
 
 /// The hidden verb that the program runs itself with.
 pub const VERB: &str = "shipper";
+/// What it is told when it may begin.
+const GO: &[u8] = b"go\n";
 
 /// How long the end of the process is waited for.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -26,7 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// More is read at one call only if it is there already.
 const ROOM: usize = 16 * 1024;
 /// No line is longer.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// What the process is told, in one line: the plan, and what concerns the process itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ pub struct Shipper {
 }
 
 impl Shipper {
-    /// Starts the process: this program, with a verb that nobody else uses.
+    /// Starts the process: this program, with a verb that nobody else uses. It ships nothing before [`Self::go`].
     ///
     /// # Errors
     /// No socket or no process is to be had.
@@ -73,6 +75,12 @@ impl Shipper {
             process,
             unread: Vec::new(),
         })
+    }
+
+    /// Lets it begin: what waits is this sensor's, and no other's.
+    pub fn go(&mut self) {
+        // one that has ended is told of by `statuses`
+        let _ = self.line.write_all(GO);
     }
 
     /// Its process id.
@@ -173,6 +181,15 @@ pub(super) fn orders(line: &mut UnixStream) -> io::Result<Orders> {
     Err(ErrorKind::InvalidData.into())
 }
 
+/// Waits until it may begin.
+///
+/// # Errors
+/// The end came first.
+#[cfg(any(feature = "aws", test))]
+pub(super) fn wait_for_go(line: &mut UnixStream) -> io::Result<()> {
+    line.read_exact(&mut [0; GO.len()])
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -232,13 +249,33 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_told_when_it_may_begin() {
+        let script = r#"read line <&0; test "$line" = go && echo '{"queues":{}}' >&0"#;
+        let mut shipper = started(script);
+        shipper.go();
+        let mut told = Vec::new();
+        until(|| match shipper.statuses() {
+            Ok(more) => {
+                told.extend(more);
+                None
+            }
+            Err(_) => Some(()),
+        });
+        assert_eq!(told.len(), 1);
+    }
+
+    #[test]
     fn orders_arrive_as_they_were_given() {
         let (mut near, mut far) = UnixStream::pair().unwrap();
         let given = Orders::default();
         let text = serde_json::to_string(&given).unwrap();
         near.write_all(format!("{text}\nmore").as_bytes()).unwrap();
         assert_eq!(orders(&mut far).unwrap(), given);
+        near.write_all(GO).unwrap();
+        far.read_exact(&mut [0; 4]).unwrap();
+        assert!(wait_for_go(&mut far).is_ok());
         drop(near);
+        assert!(wait_for_go(&mut far).is_err());
         assert_eq!(
             orders(&mut far).unwrap_err().kind(),
             ErrorKind::UnexpectedEof

@@ -18,7 +18,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::logging;
 use crate::ship::process::{self, Orders, VERB};
-use crate::ship::{QueueStatus, Status, Trouble};
+use crate::ship::{Plan, QueueStatus, Status, Trouble};
 use crate::sys::privileges;
 use crate::time::{self, Monotonic};
 
@@ -36,7 +36,7 @@ const NOT_YET: Duration = Duration::from_secs(90);
 /// How long a worker may take to end after its socket did.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
-/// Runs workers until the sensor is gone.
+/// Runs workers, once it may, until the sensor is gone.
 ///
 /// # Errors
 /// The standard input is no socket, or what comes through it makes no sense.
@@ -49,6 +49,9 @@ pub fn supervise(program: &Path) -> io::Result<()> {
     logging::init(&orders.log);
     // the sensor's capabilities are for its sockets; what could not be given up is told by the worker, which tries again
     let _ = privileges::no_new_privileges().and_then(|()| privileges::drop_capabilities());
+    if process::wait_for_go(&mut line).is_err() {
+        return Ok(());
+    }
     line.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -57,7 +60,7 @@ pub fn supervise(program: &Path) -> io::Result<()> {
         let (sensor, told) = UnixStream::from_std(line)?.into_split();
         let mut supervisor = Supervisor {
             told,
-            totals: Totals::default(),
+            totals: Totals::of(&orders.plan),
             wait: FIRST_WAIT,
         };
         tokio::select! {
@@ -107,7 +110,8 @@ impl Supervisor {
                 "The process that ships files has ended; another is started."
             );
             let reason = format!("the process that ships has ended ({ended}); another is started");
-            if let Err(error) = self.tell(&self.totals.troubled(&reason)).await {
+            let troubled = self.totals.troubled(&reason);
+            if let Err(error) = self.tell(&troubled).await {
                 return error;
             }
             tokio::time::sleep(self.wait).await;
@@ -119,14 +123,17 @@ impl Supervisor {
     async fn hand_on(&mut self, worker: &mut Worker) -> io::Result<()> {
         let mut line = String::new();
         // a worker that is killed while it writes leaves half a line
-        while worker.lines.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+        loop {
+            let mut lines = (&mut worker.lines).take(process::LONGEST as u64);
+            if !lines.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+                return Ok(());
+            }
             if let Ok(status) = serde_json::from_str(&line) {
                 let total = self.totals.add(status);
                 self.tell(&total).await?;
             }
             line.clear();
         }
-        Ok(())
     }
 
     async fn tell(&mut self, status: &Status) -> io::Result<()> {
@@ -178,10 +185,24 @@ struct Totals {
     now: BTreeMap<String, QueueStatus>,
     /// When the worker of now began.
     began: Monotonic,
+    /// Since when workers end before they tell anything.
+    ended: Option<u64>,
 }
 
 impl Totals {
+    /// With a row for each queue: a worker that can't even begin has told of none.
+    fn of(plan: &Plan) -> Self {
+        let names = plan.queues.iter().map(|queue| queue.name.clone());
+        Self {
+            before: names.map(|name| (name, QueueStatus::default())).collect(),
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, status: Status) -> Status {
+        if !status.queues.is_empty() {
+            self.ended = None;
+        }
         self.now = status.queues;
         let is_new = time::monotonic().since(self.began) < NOT_YET;
         let queues = self.now.iter().map(|(name, now)| {
@@ -209,11 +230,11 @@ impl Totals {
     }
 
     /// Between two workers.
-    fn troubled(&self, reason: &str) -> Status {
+    fn troubled(&mut self, reason: &str) -> Status {
         let trouble = Trouble {
             kind: "local".to_owned(),
             reason: reason.to_owned(),
-            since: time::now().secs(),
+            since: *self.ended.get_or_insert_with(|| time::now().secs()),
         };
         let queues = self.before.iter().map(|(name, before)| {
             let trouble = Some(trouble.clone());
@@ -264,6 +285,7 @@ fn sum(before: Option<&QueueStatus>, now: &QueueStatus) -> QueueStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ship::{After, Destination, Queue, S3};
 
     fn told(files: u64, reason: &str) -> Status {
         let queue = QueueStatus {
@@ -309,6 +331,29 @@ mod tests {
             ..arrived
         };
         assert_eq!(since(&later, true), Some(9));
+    }
+
+    #[test]
+    fn a_worker_that_ends_before_it_tells_anything_is_a_trouble_of_each_queue_as_old_as_the_first()
+    {
+        let queue = Queue {
+            name: "a".to_owned(),
+            folder: "x".into(),
+            destination: Destination::S3(S3::default()),
+            after: After::Forget,
+            bandwidth: None,
+            part_size: 1,
+        };
+        let mut totals = Totals::of(&Plan {
+            queues: vec![queue],
+        });
+        let since = |status: &Status| status.queues["a"].trouble.as_ref().unwrap().since;
+        assert!(since(&totals.troubled("no process")) > 5);
+        totals.ended = Some(5);
+        totals.keep();
+        assert_eq!(since(&totals.troubled("no process")), 5);
+        totals.add(told(1, "expired"));
+        assert!(since(&totals.troubled("no process")) > 5);
     }
 
     #[test]

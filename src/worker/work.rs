@@ -176,10 +176,11 @@ impl Work {
     }
 
     fn refresh(&mut self) {
+        // in this order: a meter is never older than the seats, which keep what it says
+        self.seats.refresh();
         if let Some(meter) = &mut self.meter {
             meter.refresh();
         }
-        self.seats.refresh();
     }
 
     /// One packet, from its headers to those that are to be kept; whether it was longer on the wire than what came.
@@ -253,15 +254,17 @@ impl Work {
         self.sink.progress(self.watermark(), idle);
     }
 
-    /// Nothing more will come from anywhere.
+    /// Nothing more will come from anywhere. What was kept is with the writers before flow logs are waited for.
     pub fn finish(mut self) {
         self.seats.publish();
-        if let Some(meter) = self.meter.take() {
-            meter.finish();
-        }
+        let (meter, counters) = (self.meter.take(), self.counters());
         self.orders.fill(u64::MAX);
         self.progress(true);
-        let _ = self.counters.ended.set(None);
+        drop(self);
+        if let Some(meter) = meter {
+            meter.finish();
+        }
+        let _ = counters.ended.set(None);
     }
 
     /// Nothing below this order will come any more, from whichever receiver.

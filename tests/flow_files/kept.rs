@@ -50,7 +50,7 @@ fn what_cannot_be_offered_is_published_and_offered_later() {
     let pending = Pending::at(&root);
     let mut log = Log::new(&config(""), folder.path(), time::now()).with_pending(pending.clone());
     log.record(&interface(), &flow(1)).unwrap();
-    log.finish().unwrap();
+    log.finish().unwrap_err();
     assert_eq!(
         (published(folder.path()).len(), log.counts().not_offered),
         (1, 1)

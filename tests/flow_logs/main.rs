@@ -8,6 +8,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod leftovers;
 mod live;
 mod losses;
 mod reload;

@@ -115,6 +115,45 @@ fn check_bucket(scene: &Scene, moto: &Moto, client: &Client) {
     assert!(objects.is_empty(), "{:?}", objects.keys());
 }
 
+/// Files that wait in both queues.
+fn pending(sensor: &Sensor) -> u64 {
+    let status = sensor.status();
+    let queues = status["ship"]["queues"].as_object().unwrap().clone();
+    assert_eq!(queues.len(), 2, "captures and the flow log");
+    let files = queues
+        .values()
+        .map(|q| q["pending_files"].as_u64().unwrap());
+    files.sum()
+}
+
+fn check_flow_logs(client: &Client) {
+    let logs = client.keys("flows");
+    let begins = "AWSLogs/000000000000/vpcflowlogs/local/";
+    assert!(
+        !logs.is_empty() && logs.keys().all(|key| key.starts_with(begins)),
+        "{logs:?}"
+    );
+}
+
+/// An outage: capture goes on, and it is told; then whoever ships is killed, and another one does.
+fn check_outage(scene: &Scene, sensor: &Sensor) {
+    deliver(sensor, "1", 300);
+    wait_until("files that wait", || scene.waiting().len() >= 3);
+    wait_until("the trouble to be told", || {
+        let status = sensor.status();
+        status["ship"]["queues"]["captures"]["deliver_logs_status"] == "FAILED"
+    });
+    assert_eq!(sensor.get("/healthz").unwrap().0, 200);
+    let (_, metrics) = sensor.get("/metrics").unwrap();
+    assert!(metrics.contains("mirrortap_ship_in_trouble{queue=\"captures\"} 1"));
+    let worker = *shippers(sensor).last().unwrap();
+    kill(worker);
+    wait_until("another worker", || {
+        let now = shippers(sensor);
+        now.len() == 2 && !now.contains(&worker)
+    });
+}
+
 #[test]
 fn after_an_outage_with_killed_processes_every_file_has_arrived_as_it_was_and_none_is_left_here() {
     let Some(moto) = Moto::start() else { return };
@@ -130,25 +169,8 @@ fn after_an_outage_with_killed_processes_every_file_has_arrived_as_it_was_and_no
         door.endpoint()
     );
 
-    // an outage: capture goes on, and it is told
     let mut sensor = scene.start(&config);
-    deliver(&sensor, "1", 300);
-    wait_until("files that wait", || scene.waiting().len() >= 3);
-    wait_until("the trouble to be told", || {
-        let status = sensor.status();
-        status["ship"]["queues"]["captures"]["deliver_logs_status"] == "FAILED"
-    });
-    assert_eq!(sensor.get("/healthz").unwrap().0, 200);
-    let (_, metrics) = sensor.get("/metrics").unwrap();
-    assert!(metrics.contains("mirrortap_ship_in_trouble{queue=\"captures\"} 1"));
-
-    // whoever ships is killed, and another one does
-    let worker = *shippers(&sensor).last().unwrap();
-    kill(worker);
-    wait_until("another worker", || {
-        let now = shippers(&sensor);
-        now.len() == 2 && !now.contains(&worker)
-    });
+    check_outage(&scene, &sensor);
     door.set(true);
     wait_until("a file to arrive", || !scene.names("shipped").is_empty());
 
@@ -175,25 +197,11 @@ fn after_an_outage_with_killed_processes_every_file_has_arrived_as_it_was_and_no
     wait_until("the last to arrive", || {
         scene.published().is_empty() && scene.done().is_empty() && scene.waiting().is_empty()
     });
-    let waiting = |sensor: &Sensor| {
-        let status = sensor.status();
-        let queues = status["ship"]["queues"].as_object().unwrap().clone();
-        assert_eq!(queues.len(), 2, "captures and the flow log");
-        let files = queues
-            .values()
-            .map(|q| q["pending_files"].as_u64().unwrap());
-        files.sum::<u64>()
-    };
     wait_until("descriptions and flow logs to arrive", || {
-        waiting(&sensor) == 0
+        pending(&sensor) == 0
     });
     sensor.stop();
-    let logs = client.keys("flows");
-    let begins = "AWSLogs/000000000000/vpcflowlogs/local/";
-    assert!(
-        !logs.is_empty() && logs.keys().all(|key| key.starts_with(begins)),
-        "{logs:?}"
-    );
+    check_flow_logs(&client);
     check_bucket(&scene, &moto, &client);
     scene.verify();
 }

@@ -73,6 +73,41 @@ fn a_file_that_has_arrived_is_deleted_where_that_is_wanted_and_told_before() {
 }
 
 #[test]
+fn a_file_with_a_prefix_of_its_own_is_told_once_however_long_its_deletion_takes() {
+    let (scene, nobody) = (Scene::new(), Nobody::new());
+    let config = format!(
+        "{SMALL}{}[[session]]\nname = 'web'\nvni = 1\n[session.ship]\nprefix = 'team/a'\n",
+        ship(&nobody.endpoint(), "delete_after_ship = true")
+    );
+    let sensor = scene.start(&config);
+    deliver(&sensor, "1", 300);
+    wait_until("files that wait", || scene.waiting().len() >= 3);
+    let arrived = scene.take_all();
+    wait_until("what has arrived to be deleted and seen", || {
+        scene.done().is_empty() && scene.lines("deleted").len() >= arrived.len()
+    });
+    assert_eq!(scene.lines("shipped").len(), arrived.len());
+    sensor.stop();
+    scene.verify();
+}
+
+#[test]
+fn files_that_wait_when_shipping_is_turned_off_wait_no_longer_and_stay() {
+    let (scene, nobody) = (Scene::new(), Nobody::new());
+    let sensor = scene.start(&(SMALL.to_owned() + &ship(&nobody.endpoint(), "")));
+    deliver(&sensor, "1", 300);
+    wait_until("files that wait", || scene.waiting().len() >= 3);
+    sensor.stop();
+    let published = scene.published();
+    let mut sensor = scene.start(SMALL);
+    sensor.wait_logged("have no destination any more");
+    assert!(scene.pending().waiting().unwrap().is_empty());
+    assert_eq!(scene.published(), published);
+    sensor.stop();
+    scene.verify();
+}
+
+#[test]
 fn what_a_crash_leaves_at_any_step_is_gone_on_with_by_the_next_start() {
     let (scene, nobody) = (Scene::new(), Nobody::new());
     let config = SMALL.to_owned() + &ship(&nobody.endpoint(), "");

@@ -44,7 +44,9 @@ fn start(waiting: &Waiting, server: &Scripted) -> Shipper {
         sandbox: sandbox::Config::default(),
         ..Orders::default()
     };
-    Shipper::start_command(command, &orders).unwrap()
+    let mut shipper = Shipper::start_command(command, &orders).unwrap();
+    shipper.go();
+    shipper
 }
 
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

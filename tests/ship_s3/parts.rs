@@ -96,20 +96,28 @@ fn an_upload_that_the_bucket_has_forgotten_is_begun_anew() {
 }
 
 #[test]
-fn the_upload_of_a_file_that_was_given_up_is_broken_off() {
-    let (fake, go_on) = stuck_at(3);
+fn the_upload_of_a_file_that_was_given_up_is_broken_off_as_soon_as_the_bucket_can() {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = is_down.clone();
+    let fake = Fake::start(move |asked| match asked.what().as_str() {
+        _ if !down.load(Ordering::SeqCst) => Act::Serve,
+        "part 3" => Act::Hold,
+        "abort" => Act::Refuse(500, "InternalError", None),
+        _ => Act::Serve,
+    });
     let rig = Rig::new();
     rig.offer("large", &bytes(1, LEN));
     let running = Running::start(queue(&rig, &fake));
     wait_for_part(&fake, 3);
     drop(running);
-    go_on.store(true, Ordering::SeqCst);
     rig.pending.forget("large").unwrap();
-    assert_eq!(fake.open_uploads(), 1);
     rig.offer("small", b"1");
     let mut running = Running::start(queue(&rig, &fake));
     running.until_shipped(1);
+    assert_eq!((fake.open_uploads(), fake.times("abort")), (1, 1));
+    drop(running);
+    is_down.store(false, Ordering::SeqCst);
+    let _running = Running::start(queue(&rig, &fake));
     wait_for("its end", || (fake.open_uploads() == 0).then_some(()));
-    assert_eq!(fake.times("abort"), 1);
     assert_eq!(fake.objects(), ["/evidence/sensor-1/small"]);
 }

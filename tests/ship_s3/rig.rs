@@ -123,8 +123,10 @@ impl Running {
             sandbox: sandbox::Config::default(),
             ..Orders::default()
         };
+        let mut shipper = Shipper::start_command(command, &orders).unwrap();
+        shipper.go();
         Self {
-            shipper: Shipper::start_command(command, &orders).unwrap(),
+            shipper,
             told: Vec::new(),
         }
     }

@@ -1,10 +1,12 @@
 //! What stands in the way, and that files arrive all the same.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mirrortap::ship::{Acl, Destination, S3, Sse};
 
-use crate::fake::{Act, Asked, Fake};
+use crate::fake::{Act, Fake};
 use crate::rig::{Rig, Running, bytes, s3, wait_for};
 
 #[test]
@@ -151,21 +153,88 @@ fn a_limited_queue_sends_no_faster_than_it_may() {
     }
 }
 
+/// Requests that are answered when they are let.
+#[derive(Default)]
+struct Gate {
+    come: AtomicUsize,
+    free: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) -> Act {
+        let number = self.come.fetch_add(1, Ordering::SeqCst) + 1;
+        // a test that has failed lets nobody through
+        for _ in 0..12_000 {
+            if self.free.load(Ordering::SeqCst) >= number {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Act::Serve
+    }
+
+    fn has_come(&self, count: usize) -> Option<()> {
+        (self.come.load(Ordering::SeqCst) >= count).then_some(())
+    }
+
+    fn free(&self, count: usize) {
+        self.free.store(count, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_file_that_is_refused_again_and_again_does_not_hold_up_the_others() {
+    let fake = Fake::start(|asked| match asked.path.ends_with("bad") {
+        true => Act::Refuse(400, "BadDigest", None),
+        false => Act::Serve,
+    });
+    let rig = Rig::new();
+    for name in ["bad", "1", "2"] {
+        rig.offer(name, name.as_bytes());
+    }
+    let mut running = Running::start(rig.queue(&fake.endpoint()));
+    let row = running.until_shipped(2);
+    assert!(row.trouble.unwrap().reason.contains("BadDigest"));
+    wait_for("the others' marks", || {
+        (rig.done().len() == 2).then_some(())
+    });
+    assert_eq!(rig.waiting(), 1);
+}
+
+#[test]
+fn what_is_sent_and_cannot_be_put_away_is_neither_sent_again_nor_counted_twice() {
+    let fake = Fake::start(|_| Act::Serve);
+    let rig = Rig::new();
+    rig.offer("one", b"1");
+    let blocked = rig.pending.path_done("one").unwrap();
+    std::fs::create_dir_all(blocked.join("in the way")).unwrap();
+    let mut running = Running::start(rig.queue(&fake.endpoint()));
+    let row = running.until("two attempts", |row| row.trouble.is_some());
+    assert_eq!((row.shipped_files, rig.waiting()), (0, 1));
+    rig.offer("two", b"2");
+    running.until_shipped(1);
+    wait_for("the other file", || (rig.done() == ["two"]).then_some(()));
+    std::fs::remove_dir_all(&blocked).unwrap();
+    let row = running.until_shipped(2);
+    assert_eq!((row.shipped_files, row.shipped_bytes), (2, 2));
+    assert_eq!(fake.times("put"), 2);
+}
+
 #[test]
 fn what_the_sensor_gives_up_meanwhile_is_no_trouble_and_what_it_replaces_is_sent_again() {
-    let fake = Fake::start(|_| Act::Late(Duration::from_millis(500)));
+    let gate = Arc::new(Gate::default());
+    let held = Arc::clone(&gate);
+    let fake = Fake::start(move |_| held.pass());
     let rig = Rig::new();
     rig.offer("given", b"up");
     rig.offer("replaced", b"old");
     let mut running = Running::start(rig.queue(&fake.endpoint()));
-    let asked = |end: &str| {
-        let is_it = |asked: &Asked| asked.path.ends_with(end);
-        fake.asked().iter().any(is_it).then_some(())
-    };
-    wait_for("the first request", || asked("given"));
+    wait_for("the first request", || gate.has_come(1));
     rig.pending.forget("given").unwrap();
-    wait_for("the second request", || asked("replaced"));
+    gate.free(1);
+    wait_for("the second request", || gate.has_come(2));
     rig.offer("replaced", b"new!");
+    gate.free(usize::MAX);
     running.until("the new file", |_| {
         fake.object("replaced").is_some_and(|b| b == b"new!")
     });

@@ -28,14 +28,16 @@ impl From<Value<'_>> for Cell {
     }
 }
 
+/// As in a line: text from a file that others wrote must not drive a terminal.
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => f.pad("-"),
-            Self::Number(n) => n.fmt(f),
-            Self::Address(address) => address.fmt(f),
-            Self::Text(text) => f.pad(text),
-        }
+        let value = match self {
+            Self::Null => Value::Null,
+            Self::Number(n) => Value::Number(*n),
+            Self::Address(address) => Value::Address(*address),
+            Self::Text(text) => Value::Text(text),
+        };
+        value.fmt(f)
     }
 }
 

@@ -79,7 +79,8 @@ pub(super) struct Args {
 }
 
 const HELP: &str = "\
-Lines that stand for no flow (NODATA, SKIPDATA) are counted and in no sum.
+Lines that stand for no flow (NODATA, SKIPDATA) are counted and in no sum. --where leaves them out only
+by what they have too, as interface-id: a gap may be one in the flows that are asked for.
 
 --compare takes AWS's records first and ours second. Intervals of the two are not aligned, so all
 records of a flow that touch, give or take --slack, are one stretch, and the sums of stretches are
@@ -207,7 +208,7 @@ fn records(args: &Args, reading: &mut Reading, out: &mut impl Write) -> Result<b
                 .map_err(|error| Stop::Output(error.into()))?;
             return out.write_all(b"\n").map_err(Stop::Output);
         }
-        let columns = record.columns().header();
+        let columns = read::plain(&record.columns().header());
         if header != columns {
             writeln!(out, "{columns}").map_err(Stop::Output)?;
             header = columns;

@@ -10,7 +10,7 @@ use crate::cli::flows::bucket::{self, Access, Below};
 use crate::cli::flows::files::{self, Found, Input};
 #[cfg(feature = "parquet")]
 use crate::record::parquet::{Fault, Reader};
-use crate::record::{Columns, Field, Format, Record, Value};
+use crate::record::{Columns, Field, Format, Record, Scope, Status, Value};
 #[cfg(feature = "aws")]
 use crate::ship::aws::Failure as Trouble;
 
@@ -58,8 +58,11 @@ impl FromStr for Choice {
 }
 
 impl Choice {
+    /// A line that stands for no flow is not left out for what only a flow has: the gap that it tells may be one in the flows
+    /// that are asked for.
     fn takes(&self, record: &Record<'_>) -> bool {
-        Value::read(self.field, &self.value) == Some(record.get(self.field))
+        (self.field.scope() == Scope::Flow && record.status() != Status::Ok)
+            || Value::read(self.field, &self.value) == Some(record.get(self.field))
     }
 }
 
@@ -393,6 +396,16 @@ fn name(file: &Path) -> String {
     }
 }
 
+/// Names of files and columns are others': what would drive a terminal is shown as it would be in a source.
 fn tell(message: &str) {
-    eprintln!("mirrortap: {message}");
+    eprintln!("mirrortap: {}", plain(message));
+}
+
+/// Text in which nothing drives a terminal.
+pub(super) fn plain(message: &str) -> String {
+    let each = |c: char| match c.is_control() {
+        true => c.escape_default().collect(),
+        false => String::from(c),
+    };
+    message.chars().map(each).collect()
 }

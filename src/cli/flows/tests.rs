@@ -95,6 +95,50 @@ fn an_empty_second_set_lacks_everything() {
     assert_eq!((outcome.absent.count, outcome.absent.packets), (1, 10));
 }
 
+/// SKIPDATA lines and records that a choice leaves of a text.
+fn chosen(choice: &str) -> (u64, u64) {
+    let header = "interface-id srcaddr protocol packets bytes start end log-status";
+    let text = format!("{header}\neni-1 10.0.0.1 6 1 40 0 9 OK\neni-1 - - - - 0 9 SKIPDATA\n");
+    let mut reading = Reading::new(None, vec![choice.parse().unwrap()]);
+    let mut summary = Summary::by(Vec::new());
+    let take = &mut |record: &crate::record::Record<'_>| {
+        summary.add(record);
+        Ok(())
+    };
+    reading
+        .lines(Path::new("x"), text.as_bytes(), take)
+        .unwrap();
+    (summary.skip_data, summary.all.records)
+}
+
+#[test]
+fn a_choice_of_flows_leaves_the_gaps_of_their_interface() {
+    for (choice, is) in [
+        ("protocol=17", (1, 0)),
+        ("protocol=6", (1, 1)),
+        ("srcaddr=10.0.0.1", (1, 1)),
+        ("interface-id=eni-1", (1, 1)),
+        ("interface-id=eni-2", (0, 0)),
+        ("log-status=OK", (0, 1)),
+        ("start=5", (0, 0)),
+    ] {
+        assert_eq!(chosen(choice), is, "{choice}");
+    }
+}
+
+#[test]
+fn text_of_others_does_not_drive_a_terminal() {
+    let rows = [vec![cell::Cell::Text("eni-\x1b[31mX".into())]];
+    let mut table = Vec::new();
+    cell::table(&["interface-id".to_owned()], &rows, &mut table).unwrap();
+    let table = String::from_utf8(table).unwrap();
+    assert!(
+        table.contains("eni-%1B[31mX") && !table.contains('\x1b'),
+        "{table}"
+    );
+    assert_eq!(read::plain("a\x1bb é"), "a\\u{1b}b é");
+}
+
 /// Records, damaged lines and damaged files of a text.
 fn read(bytes: impl Read) -> (u64, u64, u64) {
     let mut reading = Reading::new(None, Vec::new());

@@ -227,6 +227,22 @@ fn one_interface_cannot_push_out_the_flows_of_others() {
 }
 
 #[test]
+fn flows_are_due_an_interval_after_the_clock_was_set_back_at_the_latest() {
+    let mut table = Table::new(limits(10, 10, 10));
+    let at = |secs| Timestamp::from_parts(secs, 0);
+    table.tick(at(5_000));
+    table.add(&seen(0, 1, 5_000 * SECOND, 1, 0), &mut |_| {});
+    table.follow_back(at(4_995));
+    table.tick(at(4_995));
+    table.add(&seen(0, 2, 5_000 * SECOND, 1, 0), &mut |_| {});
+    table.follow_back(at(1_000));
+    table.add(&seen(0, 3, 1_000 * SECOND, 1, 0), &mut |_| {});
+    let mut closed = 0;
+    table.expire(at(1_009), &mut |_| closed += 1);
+    assert_eq!((closed, table.len()), (0, 3));
+}
+
+#[test]
 fn a_clock_that_goes_back_is_not_followed() {
     let mut table = Table::new(limits(10, 10, 10));
     let mut out = Vec::new();

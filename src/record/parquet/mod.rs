@@ -10,7 +10,7 @@ mod write;
 use std::io;
 
 pub use read::{Fault, Reader};
-pub use write::from_lines;
+pub use write::{from_lines, salvage};
 
 fn other(error: ::parquet::errors::ParquetError) -> io::Error {
     match error {

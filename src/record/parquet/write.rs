@@ -12,7 +12,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::types::{Type, TypePtr};
 
 use crate::record::parquet::other;
-use crate::record::{Column, Columns, Kind, Record, Value};
+use crate::record::{Column, Columns, Damage, Kind, Record, Value};
 
 /// Rows and bytes of text after which a row group is written: what is held in memory.
 const MOST_ROWS: usize = 65_536;
@@ -26,11 +26,34 @@ pub fn from_lines<W: Write + Send>(lines: impl BufRead, out: W) -> io::Result<W>
     in_groups(lines, out, MOST_ROWS)
 }
 
+/// The same, for lines that are not to be lost for one among them: what is no record is left out, and counted.
+///
+/// # Errors
+/// What the system says; a file without a header line.
+pub fn salvage<W: Write + Send>(lines: impl BufRead, out: W) -> io::Result<(W, u64)> {
+    let mut unfit = 0;
+    let out = convert(lines, out, MOST_ROWS, |_| {
+        unfit += 1;
+        Ok(())
+    })?;
+    Ok((out, unfit))
+}
+
 /// With so many rows in a row group at most.
 pub(super) fn in_groups<W: Write + Send>(
+    lines: impl BufRead,
+    out: W,
+    most: usize,
+) -> io::Result<W> {
+    convert(lines, out, most, |damage| Err(invalid(damage)))
+}
+
+/// `unfit` is told of lines that are no records.
+fn convert<W: Write + Send>(
     mut lines: impl BufRead,
     out: W,
     most: usize,
+    mut unfit: impl FnMut(Damage) -> io::Result<()>,
 ) -> io::Result<W> {
     let mut line = String::new();
     lines.read_line(&mut line)?;
@@ -48,8 +71,13 @@ pub(super) fn in_groups<W: Write + Send>(
         if lines.read_line(&mut line)? == 0 {
             break;
         }
-        let record = columns.read(line.trim_end()).map_err(invalid)?;
-        group.add(&record, line.len());
+        match columns.read(line.trim_end()) {
+            Ok(record) => group.add(&record, line.len()),
+            Err(damage) => {
+                unfit(damage)?;
+                continue;
+            }
+        }
         if group.rows >= most || group.text >= MOST_TEXT {
             group.write(&mut writer).map_err(other)?;
         }

@@ -12,6 +12,8 @@ use crate::ship::aws::{Failure, Kind};
 const MOST: usize = 4 * 1024 * 1024;
 /// As much of an answer as an error shows.
 const SHOWN: usize = 300;
+/// No code of AWS's is longer.
+const LONGEST_CODE: usize = 100;
 
 /// Sends a request and takes the answer. `doing` completes "cannot …".
 pub(super) async fn of(request: RequestBuilder, doing: &str) -> Result<String, Failure> {
@@ -73,7 +75,8 @@ impl Told {
         }
         // "com.amazonaws.logs#ThrottlingException:http://…"
         let code = told.code.rsplit('#').next().unwrap_or_default();
-        told.code = code.split(':').next().unwrap_or_default().to_owned();
+        let code = code.split(':').next().unwrap_or_default();
+        told.code = code.chars().take(LONGEST_CODE).collect();
         told
     }
 }

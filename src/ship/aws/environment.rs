@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::ship::aws::profile;
+
 /// The variables that begin with `AWS_`, and `HOME`. Some hold secrets, so it prints only names.
 #[derive(Clone, Default)]
 pub struct Environment {
@@ -94,6 +96,19 @@ impl Settings {
         let profiles = [self.config_file(), self.credentials_file()];
         let profiles = profiles.into_iter().flatten();
         profiles.chain(named.map(PathBuf::from)).collect()
+    }
+
+    /// Those of them that hold tokens, and are replaced by and by; also that of a profile.
+    pub fn token_files(&self) -> Vec<PathBuf> {
+        let named = [
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|name| self.environment.get(name));
+        let named = named.map(PathBuf::from);
+        named.chain(profile::token_file(self)).collect()
     }
 
     /// An address that the environment puts in the place of AWS's for a service.

@@ -213,6 +213,17 @@ pub(super) async fn look(settings: &Settings, name: &str) -> Result<Look, Failur
     Ok(Look::Found(found))
 }
 
+/// The token with which the roles of the profile that is asked for begin, where that is what they begin with.
+pub(super) fn token_file(settings: &Settings) -> Option<PathBuf> {
+    // what is wrong with them is told when they are needed
+    let profiles = Profiles::read(settings).ok()?;
+    let (_, origin) = line(&profiles, settings.profile_name().unwrap_or(DEFAULT)).ok()?;
+    match origin {
+        Origin::WebIdentity(file) => Some(file.into()),
+        Origin::Keys(_) | Origin::Source(_) => None,
+    }
+}
+
 /// The roles that are taken, the last one first, and where the first keys come from.
 fn line<'p>(profiles: &'p Profiles, name: &'p str) -> Result<(Vec<Role<'p>>, Origin<'p>), Failure> {
     let mut profile = profiles.need(name)?;

@@ -1,6 +1,7 @@
 //! Roles: `AssumeRole` and `AssumeRoleWithWebIdentity` of STS.
 
 use std::fs;
+use std::io::ErrorKind;
 
 use object_store::aws::AwsCredential;
 use reqwest::Url;
@@ -72,7 +73,13 @@ pub(super) async fn web_identity(
     role: &Role<'_>,
 ) -> Result<Found, Failure> {
     let token = fs::read_to_string(file).map_err(|error| {
-        let reason = format!("cannot read the web identity token {file}: {error}");
+        let hint = match error.kind() {
+            ErrorKind::PermissionDenied => {
+                "; its rights, or the sandbox, forbid it: add its folder to sandbox.read"
+            }
+            _ => "",
+        };
+        let reason = format!("cannot read the web identity token {file}: {error}{hint}");
         Failure::new(Kind::Credentials, reason)
     })?;
     let (_, url) = sts(settings)?;

@@ -15,6 +15,8 @@ use crate::time;
 
 /// How often somebody who may not begin asks again.
 const CLOSED: Duration = Duration::from_secs(1);
+/// A status is one line, which goes out many times a minute.
+const LONGEST_REASON: usize = 2000;
 
 /// The status, and a bell for who tells it.
 #[derive(Debug)]
@@ -95,11 +97,13 @@ impl Board {
     /// Something stands in the way.
     pub(super) fn trouble(&self, queue: &str, kind: Kind, reason: &str) {
         let now = time::now().secs();
+        // what others have answered is in it
+        let reason: String = reason.chars().take(LONGEST_REASON).collect();
         self.change(queue, |row| {
             let since = row.trouble.as_ref().filter(|t| t.kind == kind.name());
             row.trouble = Some(Trouble {
                 kind: kind.name().to_owned(),
-                reason: reason.to_owned(),
+                reason,
                 since: since.map_or(now, |trouble| trouble.since),
             });
         });
@@ -168,8 +172,9 @@ mod tests {
         assert_eq!((told.since, told.reason.as_str()), (5, "second"));
         assert!(board.has_stood(&[Kind::Local, Kind::Access], Duration::from_secs(60)));
         assert!(!board.has_stood(&[Kind::Local], Duration::ZERO));
-        board.trouble("a", Kind::Missing, "third");
-        assert!(trouble(&board).unwrap().since > 5);
+        board.trouble("a", Kind::Missing, &"third".repeat(1 << 20));
+        let told = trouble(&board).unwrap();
+        assert!(told.since > 5 && told.reason.len() == LONGEST_REASON);
         board.clear("a");
         assert_eq!(trouble(&board), None);
     }

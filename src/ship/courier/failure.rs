@@ -21,7 +21,11 @@ pub(super) enum Failure {
         reason: String,
         /// How long the destination wants to be left alone.
         after: Option<Duration>,
+        /// Whether it may be this file's alone, with others going on.
+        own: bool,
     },
+    /// The disk does not give it back, at this attempt.
+    Unread(String),
     /// It never will, and why.
     Refused(String),
     /// It is not there any more: given up, or replaced meanwhile.
@@ -35,6 +39,7 @@ impl Failure {
             kind: Kind::Local,
             reason: format!("{doing}: {}", told(error)),
             after: None,
+            own: false,
         }
     }
 
@@ -45,22 +50,23 @@ impl Failure {
                 kind: kind @ (Kind::Access | Kind::Credentials),
                 reason,
                 after,
+                own,
             } => Self::Trouble {
                 kind,
                 reason: format!("{reason} (credentials of {from})"),
                 after,
+                own,
             },
             other => other,
         }
     }
 
-    /// A file that can't be read: what the disk has lost it will not give another time.
+    /// A file that can't be read: what the disk has lost it will not give another time, or only after a while.
     pub(super) fn read(doing: &str, error: &io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {
             (io::ErrorKind::NotFound, _) => Self::Gone,
-            (io::ErrorKind::UnexpectedEof, _) | (_, Some(libc::EIO | libc::EUCLEAN)) => {
-                Self::Refused(format!("{doing}: {error}"))
-            }
+            (io::ErrorKind::UnexpectedEof, _) => Self::Refused(format!("{doing}: {error}")),
+            (_, Some(libc::EIO | libc::EUCLEAN)) => Self::Unread(format!("{doing}: {error}")),
             _ => Self::local(doing, error),
         }
     }
@@ -71,15 +77,26 @@ impl Failure {
         matches!(self, Self::Trouble { kind, .. } if *kind == local)
     }
 
+    /// Whether it may be of the one file that was sent.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self, Self::Trouble { own: true, .. })
+    }
+
     /// What an answer means for the file that was being sent.
     pub(super) fn of(doing: &str, answer: &Answer) -> Self {
         if FILE_AT_FAULT.contains(&answer.code.as_str()) {
             return Self::Refused(format!("{doing}: {answer}"));
         }
+        let kind = kind(answer);
+        // an answer to this request, of which nothing says that it concerns the whole bucket
+        let answered = (400..500).contains(&answer.status)
+            && matches!(kind, Kind::Server | Kind::Access)
+            && !ACCESS.contains(&answer.code.as_str());
         Self::Trouble {
-            kind: kind(answer),
+            kind,
             reason: format!("{doing}: {answer}"),
             after: answer.after,
+            own: answered || answer.code == "NoSuchUpload",
         }
     }
 }
@@ -94,6 +111,7 @@ impl From<aws::Failure> for Failure {
             },
             reason: failure.reason,
             after: failure.retry_after,
+            own: false,
         }
     }
 }
@@ -193,6 +211,34 @@ mod tests {
             };
             assert_eq!(told, kind, "{status} {code}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_may_concern_one_file_alone_is_told_from_one_that_concerns_the_bucket() {
+        for (status, code, own) in [
+            (400, "BadDigest", true),
+            (403, "AccessDenied", true),
+            (412, "PreconditionFailed", true),
+            (404, "NoSuchUpload", true),
+            (404, "NoSuchBucket", false),
+            (403, "InvalidAccessKeyId", false),
+            (400, "IllegalLocationConstraintException", false),
+            (429, "", false),
+            (503, "SlowDown", false),
+            (500, "InternalError", false),
+            (0, "", false),
+        ] {
+            let failure = Failure::of("putting", &answer(status, code));
+            assert_eq!(failure.is_own(), own, "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn a_disk_may_give_back_later_what_it_does_not_now() {
+        let of = |number| Failure::read("reading", &io::Error::from_raw_os_error(number));
+        assert!(matches!(of(libc::EIO), Failure::Unread(_)));
+        assert!(of(libc::EACCES).is_local());
+        assert_eq!(of(libc::ENOENT), Failure::Gone);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Takes: the sensor's line as standard input, with the orders. Gives: files at their destinations, and a status on each change and once a second. Holds: the cage is closed before
 //! anything is read but the orders; the end of the line is the end of the work, at once, for all that has to be known later is on the disk.
 
+mod attempts;
 mod backoff;
 mod board;
 mod bucket;

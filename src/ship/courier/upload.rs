@@ -3,10 +3,12 @@
 //! Takes: a file that is larger than a part. Gives: an object. Holds: what the bucket has taken is written down, synced, before the next part is sent, so a restart sends
 //! one part again at most; an upload that the bucket has forgotten is begun anew; that of a file which is not waiting any more is broken off, for parts are paid for.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use object_store::PutMultipartOptions;
 use object_store::multipart::{MultipartStore, PartId};
@@ -15,11 +17,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::ship::Entry;
+use crate::ship::aws::Kind;
 use crate::ship::courier::bucket::{self, Bucket};
 use crate::ship::courier::failure::Failure;
+use crate::time::{self, Monotonic};
 
 /// S3 takes no more parts.
 const MOST_PARTS: u64 = 10_000;
+/// So many uploads wait to be broken off; more are left to the bucket's own rule.
+const MOST_LEFT: usize = 1000;
+/// The pause after one could not be.
+const REST: Duration = Duration::from_secs(60);
+/// What a crash leaves of one that was being written down.
+const ASIDE: &str = "new.partial";
 
 /// An upload that was begun.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,13 +53,19 @@ struct Upload {
 #[derive(Debug)]
 pub(super) struct Uploads {
     folder: PathBuf,
+    /// When one could last not be broken off.
+    failed: Cell<Option<Monotonic>>,
 }
 
 impl Uploads {
     /// Kept below the state of a queue.
     pub(super) fn new(state: &Path) -> Self {
+        let folder = state.join("uploads");
+        // mostly it is not there
+        let _ = fs::remove_file(folder.join(ASIDE));
         Self {
-            folder: state.join("uploads"),
+            folder,
+            failed: Cell::default(),
         }
     }
 
@@ -133,48 +149,66 @@ impl Uploads {
             id,
             parts: Vec::new(),
         };
-        self.keep(&upload)?;
+        if let Err(failure) = self.keep(&upload) {
+            // nobody would know of it, and the next attempt begins another
+            let _ = bucket.adder.abort_multipart(key, &upload.id).await;
+            return Err(failure);
+        }
         Ok(upload)
     }
 
     /// An upload of just this file to just this place.
     fn begun(&self, bucket: &Bucket, entry: &Entry, key: &Key) -> Option<Upload> {
-        let upload = load(&self.path(&entry.name))?;
-        let same =
-            upload.is_of(entry) && upload.key == key.as_ref() && upload.bucket == bucket.name();
-        same.then_some(upload)
+        let path = self.path(&entry.name);
+        let upload = load(&path)?;
+        if upload.is_of(entry) && upload.key == key.as_ref() && upload.bucket == bucket.name() {
+            return Some(upload);
+        }
+        self.set_aside(&upload);
+        None
+    }
+
+    /// Another upload takes its place; it is broken off by and by.
+    fn set_aside(&self, upload: &Upload) {
+        // one that stays is written over, and its parts are left to the bucket's own rule
+        let _ = fs::rename(self.path(&upload.name), self.path(&upload.id));
     }
 
     /// Breaks off the uploads whose files are not waiting any more, as far as the bucket lets it.
     pub(super) async fn sweep(&self, bucket: &Bucket, waiting: &[Entry]) {
-        for upload in self.unwanted(waiting) {
-            let there = upload.bucket == bucket.name();
-            if let (true, Ok(key)) = (there, Key::parse(&upload.key)) {
-                // parts that stay behind go by the bucket's own rule, where it has one
-                let _ = bucket.adder.abort_multipart(&key, &upload.id).await;
+        for (n, (path, upload)) in self.unwanted(waiting).into_iter().enumerate() {
+            if n < MOST_LEFT && !is_broken_off(bucket, &upload).await {
+                return self.failed.set(Some(time::monotonic()));
             }
-            self.forget(&upload.name);
+            // parts that stay behind go by the bucket's own rule, where it has one
+            let _ = fs::remove_file(path);
         }
     }
 
-    /// Whether there is anything to break off.
+    /// Whether there is anything to break off, and it is time to.
     pub(super) fn has_unwanted(&self, waiting: &[Entry]) -> bool {
-        !self.unwanted(waiting).is_empty()
+        let rests = |failed| time::monotonic().since(failed) < REST;
+        !self.failed.get().is_some_and(rests) && !self.unwanted(waiting).is_empty()
     }
 
-    fn unwanted(&self, waiting: &[Entry]) -> Vec<Upload> {
+    /// Of files that do not wait, and those that another has taken the place of.
+    fn unwanted(&self, waiting: &[Entry]) -> Vec<(PathBuf, Upload)> {
         let mut all = self.all();
         if !all.is_empty() {
             let wanted: BTreeSet<_> = waiting.iter().map(|entry| entry.name.as_str()).collect();
-            all.retain(|upload| !wanted.contains(upload.name.as_str()));
+            all.retain(|(path, upload)| {
+                !wanted.contains(upload.name.as_str()) || *path != self.path(&upload.name)
+            });
         }
         all
     }
 
-    fn all(&self) -> Vec<Upload> {
+    fn all(&self) -> Vec<(PathBuf, Upload)> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten();
-        entries
-            .filter_map(|entry| load(&entry.ok()?.path()))
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        paths
+            .filter(|path| path.extension().is_some_and(|end| end == "json"))
+            .filter_map(|path| load(&path).map(|upload| (path, upload)))
             .collect()
     }
 
@@ -194,7 +228,7 @@ impl Uploads {
 
     fn write(&self, path: &Path, upload: &Upload) -> io::Result<()> {
         fs::create_dir_all(&self.folder)?;
-        let aside = self.folder.join("new.partial");
+        let aside = self.folder.join(ASIDE);
         let mut file = File::create(&aside)?;
         file.write_all(&serde_json::to_vec(upload)?)?;
         file.sync_all()?;
@@ -221,6 +255,22 @@ impl Upload {
         let from = self.part_size * self.parts.len() as u64;
         let count = self.bytes.saturating_sub(from).min(self.part_size);
         (count > 0).then_some((from, count))
+    }
+}
+
+/// Breaks an upload off, as far as this bucket has it and lets it; whether there is nothing left to be done.
+async fn is_broken_off(bucket: &Bucket, upload: &Upload) -> bool {
+    let (true, Ok(key)) = (upload.bucket == bucket.name(), Key::parse(&upload.key)) else {
+        return true;
+    };
+    let Err(error) = bucket.adder.abort_multipart(&key, &upload.id).await else {
+        return true;
+    };
+    let doing = bucket.doing("break off", &key);
+    match bucket.failure_and_code(&doing, &error) {
+        (_, code) if LOST.contains(&code.as_str()) => true,
+        (Failure::Trouble { kind, .. }, _) => matches!(kind, Kind::Access | Kind::Missing),
+        _ => true,
     }
 }
 
@@ -279,8 +329,21 @@ mod tests {
             ..entry.clone()
         };
         assert!(!upload("day/a").is_of(&other));
-        let unwanted = again.unwanted(std::slice::from_ref(&entry));
-        assert_eq!(unwanted, [upload("day/b")]);
+        let unwanted = || again.unwanted(std::slice::from_ref(&entry));
+        let names = || unwanted().into_iter().map(|(_, upload)| upload.name);
+        assert!(names().eq(["day/b"]));
+        // another has come in its place
+        again.set_aside(&upload("day/a"));
+        again.keep(&upload("day/a")).unwrap();
+        let mut ids: Vec<_> = names().collect();
+        ids.sort();
+        assert_eq!(ids, ["day/a", "day/b"]);
+        assert_eq!(load(&again.path("day/a")), Some(upload("day/a")));
+        fs::remove_file(again.path("id")).unwrap();
+        // what a crash has left is no upload
+        fs::copy(again.path("day/b"), again.folder.join(ASIDE)).unwrap();
+        assert_eq!(again.all().len(), 2);
+        assert!(!Uploads::new(folder.path()).folder.join(ASIDE).exists());
         again.forget("day/a");
         again.forget("day/b");
         assert!(!again.has_unwanted(&[]));

@@ -6,7 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::sandbox::{Calls, Enforced, Mode, Needs, Part};
+use crate::ship::aws::Settings;
 use crate::ship::process::Orders;
+use crate::ship::{Destination, Queue};
 
 /// How hosts are found, and whom to trust.
 const SYSTEM: [&str; 12] = [
@@ -23,37 +25,43 @@ const SYSTEM: [&str; 12] = [
     "/usr/lib/ssl",
     "/usr/share/pki",
 ];
-/// Files and folders that the environment names.
-const NAMED: [&str; 7] = [
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-    "AWS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-];
-/// Tokens are replaced while they are used, links and all: their folder is read.
-const REPLACED: [&str; 2] = [
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-];
+/// Files and folders that the environment names, beside those of AWS.
+const NAMED: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// What the worker needs.
 pub(super) fn needs(orders: &Orders) -> Needs {
     let named = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let mut read: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     read.extend(NAMED.iter().filter_map(|name| named(name)));
-    let folders = REPLACED.iter().filter_map(|name| named(name));
-    read.extend(folders.filter_map(|file| file.parent().map(Path::to_owned)));
     read.extend(std::env::home_dir().map(|home| home.join(".aws")));
     let queues = orders.plan.queues.iter();
+    for settings in queues.clone().map(settings) {
+        read.extend(settings.files());
+        // tokens are replaced while they are used, links and all: their folder is read
+        let tokens = settings.token_files();
+        let folders = tokens.iter().filter_map(|file| file.parent());
+        // a wall that is open at the root is none
+        let folders = folders.filter(|folder| folder.parent().is_some());
+        read.extend(folders.map(Path::to_owned));
+        read.extend(tokens);
+    }
+    read.sort_unstable();
+    read.dedup();
     Needs {
         write: queues.map(|queue| queue.folder.clone()).collect(),
         remove: Vec::new(),
         read,
         source: Calls::Connect,
     }
+}
+
+/// How a queue finds its credentials.
+fn settings(queue: &Queue) -> Settings {
+    let (profile, region) = match &queue.destination {
+        Destination::S3(s3) => (&s3.profile, &s3.region),
+        Destination::CloudWatch { group, .. } => (&group.profile, &group.region),
+    };
+    Settings::new(profile.as_deref(), region.as_deref())
 }
 
 /// Says which walls are missing; that they stand is told by the sensor, of itself.

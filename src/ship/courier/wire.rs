@@ -31,6 +31,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LONGEST_ANSWER: usize = 4 << 20;
 /// Of a text that was answered.
 const SHOWN: usize = 300;
+/// No code of AWS's is longer.
+const LONGEST_CODE: usize = 100;
 
 /// What was answered to a request that did not succeed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -112,7 +114,8 @@ impl Wire {
         let answer = self.client.execute(request).await.map_err(failed)?;
         moved.now();
         let (head, body) = hyper::http::Response::from(answer).into_parts();
-        let body = Limited::new(body, LONGEST_ANSWER).collect().await;
+        let body = Limited::new(watched(body, moved), LONGEST_ANSWER);
+        let body = body.collect().await;
         let body = body.map_err(wrong)?.to_bytes();
         Ok(HttpResponse::from_parts(head, HttpResponseBody::from(body)))
     }
@@ -127,16 +130,24 @@ impl Wire {
         if !head.status.is_success() || code.is_some() {
             let after = head.headers.get(hyper::header::RETRY_AFTER);
             let after = after.and_then(|value| value.to_str().ok()?.parse().ok());
-            let short = || text.chars().take(SHOWN).collect();
+            let short = |text: &str, most| text.chars().take(most).collect();
             *self.last() = Some(Answer {
                 status: head.status.as_u16(),
-                code: code.unwrap_or_default().to_owned(),
-                message: element(&text, "Message").map_or_else(short, str::to_owned),
+                code: short(code.unwrap_or_default(), LONGEST_CODE),
+                message: short(element(&text, "Message").unwrap_or(&text), SHOWN),
                 after: after.map(Duration::from_secs),
             });
         }
         Ok(HttpResponse::from_parts(head, HttpResponseBody::from(body)))
     }
+}
+
+/// An answer that comes bit by bit is one that moves: S3 sends blanks until a large object is put together.
+fn watched<B: Body>(body: B, moved: Moved) -> impl Body<Data = B::Data, Error = B::Error> {
+    body.map_frame(move |frame| {
+        moved.now();
+        frame
+    })
 }
 
 /// What stands between the tags of a name, the first time.
@@ -284,6 +295,18 @@ mod tests {
             let whole = runtime.block_on(paced.collect()).unwrap().to_bytes();
             assert_eq!(whole, bytes);
         }
+    }
+
+    #[test]
+    fn each_piece_of_an_answer_is_a_sign_that_something_moves() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let moved = Moved(Arc::new(AtomicU64::new(u64::MAX)));
+        let mut body = Box::pin(watched(HttpRequestBody::from(vec![b' ']), moved.clone()));
+        assert_eq!(moved.0.load(Ordering::Relaxed), u64::MAX);
+        assert!(runtime.block_on(body.frame()).unwrap().is_ok());
+        assert_ne!(moved.0.load(Ordering::Relaxed), u64::MAX);
     }
 
     #[test]

@@ -138,3 +138,44 @@ fn a_trouble_is_shown_until_the_process_says_otherwise() {
     lane.note(Some(QueueStatus::default()), false);
     assert_eq!(lane.standing().deliver_logs_status, "SUCCESS");
 }
+
+#[test]
+fn a_file_is_given_up_with_its_description_and_what_was_left_out_is_counted() {
+    let (folder, pending) = filled(3);
+    for number in 0..3 {
+        let file = folder.path().join("description");
+        fs::write(&file, [b'x'; 10]).unwrap();
+        pending.offer(&file, &format!("s/{number}.json")).unwrap();
+        fs::remove_file(file).unwrap();
+    }
+    let mut left_out = (7, 700);
+    let care = Care {
+        left_out: Box::new(move || std::mem::take(&mut left_out)),
+        ..Care::default()
+    };
+    let mut lane = lane(&pending, 320, care);
+    lane.tend();
+    lane.tend();
+    let there = ["s/1.json", "s/1", "s/2.json", "s/2"];
+    assert_eq!(names(&pending.waiting().unwrap()), there);
+    let told = lane.standing();
+    assert_eq!((told.given_up_files, told.given_up_bytes), (9, 810));
+}
+
+#[test]
+fn where_what_waits_cannot_be_seen_the_disk_gets_its_room_from_what_was_not_offered() {
+    let folder = tempfile::tempdir().unwrap();
+    let pending = Pending::at(folder.path().join("ship"));
+    fs::create_dir(pending.root()).unwrap();
+    // no folder
+    fs::write(pending.root().join("pending"), "").unwrap();
+    let care = Care {
+        before: Box::new(|_| (3, 300)),
+        drop_unoffered: Box::new(|bytes| (bytes.div_ceil(100), bytes)),
+        wanted: Box::new(|| 100),
+        ..Care::default()
+    };
+    let mut lane = lane(&pending, 0, care);
+    lane.tend();
+    assert_eq!(lane.standing().given_up_files, 1);
+}

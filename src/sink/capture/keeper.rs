@@ -109,8 +109,8 @@ pub(super) struct Keeper {
     /// What is there; `None` while nothing is bounded, or it could not be read.
     view: Option<View>,
     leaps: Leaps,
-    /// Files that could not be deleted, and until when they are left alone.
-    refused: HashMap<(u64, u64), Monotonic>,
+    /// Files that could not be deleted, until when they are left alone, and their bytes.
+    refused: HashMap<(u64, u64), (Monotonic, u64)>,
     /// How many could not be deleted since the last that could.
     in_a_row: usize,
     /// Nothing is read or deleted before this, because it failed.
@@ -191,7 +191,7 @@ impl Keeper {
         }
         self.leave_replaced();
         if self.view.is_some() || now >= self.paused_until && self.read(now) {
-            self.refused.retain(|_, until| now < *until);
+            self.refused.retain(|_, (until, _)| now < *until);
             self.keep(&bounds, now);
         }
     }
@@ -262,7 +262,9 @@ impl Keeper {
                 .output
                 .max_size
                 .map_or(0, |most| left.saturating_sub(most));
-            (self.keeping.ask)(missing.max(over));
+            // what may go and cannot be deleted is not wanting in others' being held
+            let stuck: u64 = refused.values().map(|(_, bytes)| bytes).sum();
+            (self.keeping.ask)(missing.max(over).saturating_sub(stuck));
         }
         let is_whole = self.delete(&going, now);
         self.tell_outgrown(bounds, all.unfinished);
@@ -355,7 +357,8 @@ impl Keeper {
     fn refuse(&mut self, going: &Going, error: &io::Error, now: Monotonic) -> bool {
         let kept = &going.kept;
         let path = self.output.join(&*kept.session).join(&*kept.name);
-        self.refused.insert(kept.identity, now.plus(LEAVE));
+        self.refused
+            .insert(kept.identity, (now.plus(LEAVE), kept.bytes));
         self.in_a_row += 1;
         if self.in_a_row >= MANY {
             self.in_a_row = 0;

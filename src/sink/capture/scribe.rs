@@ -108,7 +108,7 @@ impl Announcer {
                 if error.kind() == ErrorKind::TimedOut {
                     // the next run will find it
                     file.into_iter().for_each(|f| self.manifest.leave_out(f));
-                    return self.announce(Arc::new(closed), None);
+                    return self.announce_here(Arc::new(closed));
                 }
             }
         }
@@ -125,20 +125,28 @@ impl Announcer {
         recovered: &Recovered,
         file: Option<FileId>,
     ) {
+        if recovered.was_published {
+            return self.tell_published(closed, recovered, file);
+        }
         if !self.manifest.is_on() {
             return self.announce(Arc::new(closed), None);
         }
         let listed = Listed::recovered(recovered, &self.output);
         (closed.sha256, closed.bytes) = (listed.sha256, listed.bytes);
-        if recovered.was_published {
-            // the run that published it may have listed it; otherwise it is found
-            file.into_iter().for_each(|f| self.manifest.forget(f));
-            return self.announce(Arc::new(closed), None);
-        }
         let entry = Entry::Recovered(Box::new(listed));
         let (this, closed) = (self.clone(), Arc::new(closed));
         let then = move |_, line: Option<&[u8]>| this.announce(closed, line);
         self.manifest.tell_with_line(entry, file, then);
+    }
+
+    /// A file that an earlier run left had its name already. That run may have listed it, and shipped it; otherwise it is found, by those who look for either.
+    fn tell_published(&self, mut closed: Closed, recovered: &Recovered, file: Option<FileId>) {
+        if self.manifest.is_on() {
+            let listed = Listed::recovered(recovered, &self.output);
+            (closed.sha256, closed.bytes) = (listed.sha256, listed.bytes);
+        }
+        self.forget(file);
+        self.announce_here(Arc::new(closed));
     }
 
     /// A file that holds no capture was set aside.
@@ -149,11 +157,16 @@ impl Announcer {
 
     /// `line` is the file's line of the manifest, where that is on the disk.
     fn announce(&self, closed: Arc<Closed>, line: Option<&[u8]>) {
-        closed.log();
         // before the keeper knows of it: from now on it is held
         if let Some(shipments) = &self.shipments {
             shipments.announce(&closed, line);
         }
+        self.announce_here(closed);
+    }
+
+    /// To all but shipping.
+    fn announce_here(&self, closed: Arc<Closed>) {
+        closed.log();
         self.stats.hand_to_keeper(&closed);
         // What an earlier run took is not in this run's ledger.
         if !closed.recovered {

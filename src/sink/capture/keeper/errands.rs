@@ -15,7 +15,7 @@ impl Keeper {
         if errands.is_empty() || now < self.paused_until {
             return;
         }
-        self.refused.retain(|_, until| now < *until);
+        self.refused.retain(|_, (until, _)| now < *until);
         let base = match Folder::open(&self.output) {
             Ok(base) => base,
             Err(error) => {

@@ -34,7 +34,8 @@ impl List {
             compact: 0,
             torn: false,
         };
-        let names = list.write_anew()?;
+        let names = list.read()?;
+        list.compact = names.iter().map(|name| name.len() as u64 + 1).sum();
         Ok((list, names))
     }
 
@@ -56,38 +57,61 @@ impl List {
         file.sync_data()?;
         self.torn = false;
         self.bytes += text.len() as u64;
-        if self.bytes > self.compact * 2 + GROWTH {
-            self.write_anew()?;
+        if self.bytes > self.compact * 2 + GROWTH && self.write_anew().is_err() {
+            // it is whole, and longer than it need be; tried again when it has grown as much once more
+            self.compact = self.bytes;
         }
         Ok(())
     }
 
-    /// Leaves out what is gone. A torn last line is the name of no file.
-    fn write_anew(&mut self) -> io::Result<HashSet<String>> {
+    /// The names of files that are there. What is no text is the name of none; nor is a last line without an end.
+    fn read(&mut self) -> io::Result<HashSet<String>> {
         let mut names = HashSet::new();
-        match File::open(&self.path) {
-            Ok(file) => {
-                for name in BufReader::new(file).lines() {
-                    names.insert(name?);
-                }
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            other => other?,
+        };
+        self.bytes = 0;
+        let (mut file, mut line) = (BufReader::new(file), Vec::new());
+        while {
+            line.clear();
+            file.read_until(b'\n', &mut line)? > 0
+        } {
+            self.bytes += line.len() as u64;
+            self.torn = line.last() != Some(&b'\n');
+            if let Some((b'\n', name)) = line.split_last()
+                && let Ok(name) = str::from_utf8(name)
+                && !name.is_empty()
+                && self.output.join(name).symlink_metadata().is_ok()
+            {
+                names.insert(name.to_owned());
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
         }
-        names.retain(|name| !name.is_empty() && self.output.join(name).symlink_metadata().is_ok());
-        let aside = self.path.with_extension("partial");
-        let mut anew = BufWriter::new(File::create(&aside)?);
-        for name in &names {
-            writeln!(anew, "{name}")?;
-        }
-        anew.into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()?;
-        fs::rename(&aside, &self.path)?;
-        self.bytes = names.iter().map(|name| name.len() as u64 + 1).sum();
-        self.compact = self.bytes;
         Ok(names)
     }
+
+    /// Leaves out what is gone.
+    fn write_anew(&mut self) -> io::Result<()> {
+        let names = self.read()?;
+        let aside = self.path.with_extension("partial");
+        let written = write(&aside, &names).and_then(|()| fs::rename(&aside, &self.path));
+        if written.is_err() {
+            let _ = fs::remove_file(&aside);
+        }
+        written?;
+        self.bytes = names.iter().map(|name| name.len() as u64 + 1).sum();
+        self.compact = self.bytes;
+        Ok(())
+    }
+}
+
+fn write(path: &Path, names: &HashSet<String>) -> io::Result<()> {
+    let mut anew = BufWriter::new(File::create(path)?);
+    for name in names {
+        writeln!(anew, "{name}")?;
+    }
+    let file = anew.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -114,6 +138,20 @@ mod tests {
         assert_eq!(names, HashSet::from(expected));
         list.add(["web/c"].into_iter()).unwrap();
         assert_eq!(List::open(folder.path(), &output).unwrap().1.len(), 3);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_and_a_disk_that_takes_nothing_keep_no_list_from_being_read() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), "").unwrap();
+        fs::write(folder.path().join("shipped"), b"\xff\xfe\na\nb\xff\n").unwrap();
+        // nothing can be written aside
+        fs::create_dir(folder.path().join("shipped.partial")).unwrap();
+        let (mut list, names) = List::open(folder.path(), folder.path()).unwrap();
+        assert_eq!(names, HashSet::from(["a".to_owned()]));
+        let long = "x".repeat(9 << 20);
+        list.add([long.as_str()].into_iter()).unwrap();
+        list.add(["a"].into_iter()).unwrap();
     }
 
     #[test]

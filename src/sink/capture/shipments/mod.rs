@@ -151,6 +151,11 @@ impl Shipments {
         }
     }
 
+    /// Whether the keeper lacks room.
+    fn is_in_want(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
+    }
+
     /// How many bytes the keeper needs now and cannot have, because too much is held.
     fn want(&self, bytes: u64) {
         self.wanted.store(bytes, Ordering::Relaxed);

@@ -27,6 +27,8 @@ pub(super) struct Search {
     tries: u32,
     /// Looks to let pass.
     skip: u32,
+    /// Files and bytes that the budget has no room for.
+    left_out: (u64, u64),
 }
 
 impl Search {
@@ -37,7 +39,13 @@ impl Search {
             found: None,
             tries: 0,
             skip: 0,
+            left_out: (0, 0),
         }
+    }
+
+    /// Files and bytes that were left out since this was asked last.
+    pub(super) fn take_left_out(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.left_out)
     }
 
     /// These were shipped.
@@ -143,7 +151,12 @@ impl Search {
         self.shipped = HashSet::new();
         offers.sort_by_key(|(mark, _)| *mark);
         let offers = offers.into_iter().map(|(_, offer)| offer).collect();
-        Ok(newest(offers, room(shipments, &waiting)))
+        let (left, newest) = newest(offers, room(shipments, &waiting));
+        self.left_out = (
+            left.len() as u64,
+            left.iter().map(|offer| offer.bytes).sum(),
+        );
+        Ok(newest)
     }
 
     fn offer(&self, name: String, kept: Kept) -> Offer {
@@ -174,8 +187,8 @@ fn room(shipments: &Shipments, waiting: &[Entry]) -> u64 {
     }
 }
 
-/// The newest that there is room for; they come, and go, in their order.
-fn newest(mut offers: Vec<Offer>, mut room: u64) -> Vec<Offer> {
+/// Those that there is no room for, and the newest, for which there is; both come, and go, in their order.
+fn newest(mut offers: Vec<Offer>, mut room: u64) -> (Vec<Offer>, Vec<Offer>) {
     let fits = offers.iter().rev().take_while(|offer| {
         let fits = offer.bytes <= room;
         room = room.saturating_sub(offer.bytes);
@@ -189,7 +202,8 @@ fn newest(mut offers: Vec<Offer>, mut room: u64) -> Vec<Offer> {
             "older capture files that were never shipped are left out: they take more than the budget of shipping"
         );
     }
-    offers.split_off(left)
+    let newest = offers.split_off(left);
+    (offers, newest)
 }
 
 /// Files with their line, and those without.
@@ -205,4 +219,27 @@ fn take_lines(files: Vec<Offer>, lines: &mut HashMap<String, Vec<u8>>) -> (Vec<O
         }
     }
     (told, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_that_fit_are_offered_and_the_others_are_known() {
+        let offer = |name: &str, bytes| Offer {
+            name: name.to_owned(),
+            path: PathBuf::new(),
+            identity: (1, 1),
+            bytes,
+            told: Vec::new(),
+        };
+        let all = vec![offer("a", 1), offer("b", 5), offer("c", 3), offer("d", 3)];
+        let names = |offers: Vec<Offer>| offers.into_iter().map(|o| o.name).collect::<String>();
+        let (left, newest) = newest(all, 7);
+        assert_eq!(
+            (names(left), names(newest)),
+            ("ab".to_owned(), "cd".to_owned())
+        );
+    }
 }
