@@ -83,7 +83,7 @@ impl Bare {
             meter.finish();
         }
         let end = time::monotonic().plus(Duration::from_secs(60));
-        self.running.finish(|| end);
+        self.running.finish(end);
         let summary = self.running.read()["default"].clone();
         assert!(summary.is_closed(), "{summary:?}");
         let records = records(&self.folder.path().join("flows"));
