@@ -142,7 +142,7 @@ fn a_packet_that_counts_in_flow_logs_allocates_nothing_either() {
     let (worker, running) = metered(folder.path());
     allocates_nothing(folder.path(), worker);
     let end = time::monotonic().plus(Duration::from_secs(60));
-    running.finish(|| end);
+    running.finish(end);
     let counted = running.read();
     assert!(
         counted["a"].packets >= 50_000 && counted["b"].packets > 0,

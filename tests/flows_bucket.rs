@@ -42,6 +42,10 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 fn flows(endpoint: &str, arguments: &[&str]) -> Output {
+    flows_of(endpoint, arguments).output().unwrap()
+}
+
+fn flows_of(endpoint: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(common::PROGRAM);
     aws_support::without_aws(&mut command)
         .args(["flows", "--endpoint", endpoint])
@@ -50,7 +54,7 @@ fn flows(endpoint: &str, arguments: &[&str]) -> Output {
         .env("AWS_ACCESS_KEY_ID", aws_support::ACCESS_KEY)
         .env("AWS_SECRET_ACCESS_KEY", aws_support::SECRET_KEY)
         .stdin(Stdio::null());
-    command.output().unwrap()
+    command
 }
 
 fn object(output: &Output) -> Value {
@@ -210,6 +214,41 @@ fn a_bucket_that_is_closed_or_has_no_credentials_says_so() {
     command.env("AWS_CA_BUNDLE", "/nowhere/ca.pem");
     let out = command.output().unwrap();
     assert!(said(&out).contains("/nowhere/ca.pem"), "{out:?}");
+}
+
+#[test]
+fn an_odd_key_is_passed_by_and_told_and_the_rest_is_read() {
+    let server = Scripted::start(|asked| {
+        if !asked.path.contains("list-type=2") {
+            return part(asked, &text(1));
+        }
+        let size = text(1).len();
+        let object = |key: &str| {
+            format!(
+                "<Contents><Key>{key}</Key><LastModified>2026-11-28T00:00:00.000Z</LastModified><ETag>e</ETag><Size>{size}</Size></Contents>"
+            )
+        };
+        let objects = ["x//a.log", "x/b.log", "x/../c.log", "x//README", "x/d.log"];
+        let objects = objects.map(object).concat();
+        Reply::ok(format!("<ListBucketResult>{objects}</ListBucketResult>"))
+    });
+    let mut command = flows_of(&server.address(), &["--json", "s3://logs/x"]);
+    // no proxy leads to this machine
+    let out = command.env("http_proxy", "http://127.0.0.1:9").output();
+    let out = out.unwrap();
+    assert_eq!(out.status.code(), Some(66), "{out:?}");
+    assert_eq!(object(&out)["files"], 2);
+    assert_eq!(object(&out)["packets"], 2 * 50);
+    let said = said(&out);
+    assert_eq!(
+        said.matches("such a key can't be asked for").count(),
+        2,
+        "{said}"
+    );
+    assert!(
+        said.contains("s3://logs/x//a.log") && said.contains("s3://logs/x/../c.log"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl Pipeline {
         self.request_stop();
         if let Some(flow_logs) = &self.flow_logs {
             // a quarter for flows on their way to the thread that writes
-            flow_logs.stop_waiting(start.plus(limit / 4));
+            flow_logs.stop_waiting(deadline.eighths(2, Duration::ZERO));
         }
         // half of the time for what has arrived, and an eighth for what is on its way to the writers
         let mut stuck = join("receiver", &self.receivers, || deadline.eighths(4, LEAST));

@@ -150,8 +150,12 @@ impl Lane {
             }
         };
         let settled = (self.care.arrived)(&done);
-        let seen = settled.iter().map(|s| self.pending.seen(&s.name));
-        let failed = seen.filter_map(Result::err).last();
+        let mut failed = None;
+        for entry in &settled {
+            if let Err(error) = self.pending.seen(&entry.name) {
+                failed = Some(error);
+            }
+        }
         let settled: HashSet<&str> = settled.iter().map(|s| &*s.name).collect();
         done.retain(|entry| !settled.contains(&*entry.name));
         let (unoffered, stays) = self.keep_within(&mut waiting, unoffered);

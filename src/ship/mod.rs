@@ -15,6 +15,8 @@ mod config;
 mod courier;
 mod lane;
 #[cfg(feature = "aws")]
+mod listed;
+#[cfg(feature = "aws")]
 pub mod logs;
 #[cfg(feature = "aws")]
 pub mod objects;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use object_store::aws::AmazonS3;
-use object_store::client::{HttpClient, HttpConnector};
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path as Key;
-use object_store::{ClientOptions, GetOptions, ObjectMeta, ObjectStore, RetryConfig};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, RetryConfig};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::ship::aws::{self, Credentials, Failure, Kind, Place, Settings};
+use crate::ship::listed::Line;
 
 /// Bytes that are asked for at once.
 const PIECE: u64 = 8 << 20;
@@ -33,6 +33,7 @@ pub struct Objects {
 struct Bucket {
     name: String,
     store: AmazonS3,
+    line: Line,
     runtime: Runtime,
 }
 
@@ -82,10 +83,11 @@ impl Objects {
             retry_timeout: PATIENCE,
             ..RetryConfig::default()
         };
+        let line = Line::new(aws::reading(settings, &place)?);
         let store = place
             .builder(bucket)
             .with_retry(retry)
-            .with_http_connector(Line(aws::reading(settings)?))
+            .with_http_connector(line.clone())
             .with_credentials(Credentials::new(settings.clone()))
             .build()
             .map_err(|error| failure(&doing, &error))?;
@@ -93,6 +95,7 @@ impl Objects {
             bucket: Rc::new(Bucket {
                 name: bucket.to_owned(),
                 store,
+                line,
                 runtime,
             }),
         })
@@ -125,6 +128,7 @@ impl Objects {
         let Bucket {
             name,
             store,
+            line,
             runtime,
         } = &*self.bucket;
         let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
@@ -134,6 +138,7 @@ impl Objects {
         let objects = listed.result.objects.into_iter().map(Object::from);
         Ok(Page {
             objects: objects.collect(),
+            odd: line.take_odd(),
             next: listed.page_token,
         })
     }
@@ -149,6 +154,7 @@ impl Objects {
             name,
             store,
             runtime,
+            ..
         } = &*self.bucket;
         let piece =
             runtime.block_on(async { store.get_opts(&object.key, options).await?.bytes().await });
@@ -156,8 +162,13 @@ impl Objects {
     }
 }
 
-struct Page {
-    objects: Vec<Object>,
+/// A page of a list.
+#[derive(Debug)]
+pub struct Page {
+    /// Its objects.
+    pub objects: Vec<Object>,
+    /// Keys of which nothing can be read: they begin with a slash, or have an empty step, `.`, `..` or a control character.
+    pub odd: Vec<String>,
     next: Option<String>,
 }
 
@@ -184,7 +195,7 @@ impl std::fmt::Debug for Pages {
 }
 
 impl Iterator for Pages {
-    type Item = Result<Vec<Object>, Failure>;
+    type Item = Result<Page, Failure>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let token = match std::mem::replace(&mut self.next, Next::End) {
@@ -193,9 +204,9 @@ impl Iterator for Pages {
             Next::End => return None,
         };
         let page = self.objects.page(&self.prefix, token);
-        Some(page.map(|page| {
-            self.next = page.next.map_or(Next::End, Next::Token);
-            page.objects
+        Some(page.map(|mut page| {
+            self.next = page.next.take().map_or(Next::End, Next::Token);
+            page
         }))
     }
 }
@@ -227,16 +238,6 @@ impl Read for Contents {
     }
 }
 
-/// The one client that this program makes: with its certificates, and its patience.
-#[derive(Debug)]
-struct Line(reqwest::Client);
-
-impl HttpConnector for Line {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
-    }
-}
-
 fn failure(doing: &str, error: &object_store::Error) -> Failure {
     use object_store::Error;
 
@@ -250,9 +251,6 @@ fn failure(doing: &str, error: &object_store::Error) -> Failure {
     };
     let hint = match error {
         Error::Precondition { .. } => " (it was overwritten while it was read)",
-        Error::InvalidPath { .. } => {
-            " (a key in the list has an empty step, \".\" or \"..\"; name a prefix without it)"
-        }
         _ => "",
     };
     let told = aws::told(error);

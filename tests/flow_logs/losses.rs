@@ -83,7 +83,7 @@ impl Bare {
             meter.finish();
         }
         let end = time::monotonic().plus(Duration::from_secs(60));
-        self.running.finish(|| end);
+        self.running.finish(end);
         let summary = self.running.read()["default"].clone();
         assert!(summary.is_closed(), "{summary:?}");
         let records = records(&self.folder.path().join("flows"));
@@ -210,7 +210,7 @@ fn what_a_stuck_worker_has_open_at_the_deadline_is_counted_as_lost_and_told() {
     // it is not finished before the deadline, but after it
     let late = log.meter.take();
     let end = time::monotonic().plus(Duration::from_secs(4));
-    log.running.finish(end);
+    log.running.finish(|| end);
     drop(late);
     let summary = log.running.read()["default"].clone();
     assert!(summary.is_closed(), "{summary:?}");

@@ -1,4 +1,5 @@
 //! Shipping of capture files, from the outside: what waits, what has arrived, what is given up, and what a crash at any step leaves.
+#![cfg(feature = "aws")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::flows::files::{self, Input};
 use crate::ship::aws::{Failure, Settings};
-use crate::ship::objects::{Object, Objects, Pages};
+use crate::ship::objects::{Object, Objects, Page, Pages};
 
 /// How a bucket is asked.
 #[derive(Clone, Debug, Default)]
@@ -36,17 +36,19 @@ impl Below {
     }
 
     /// The next flow logs, in the order of their keys.
-    pub(super) fn next(&mut self) -> Option<Result<Vec<Object>, Failure>> {
+    pub(super) fn next(&mut self) -> Option<Result<Page, Failure>> {
         let page = self.pages.next()?;
-        Some(page.map(|page| {
-            let wanted = |object: &Object| is_wanted(&self.prefix, object.key());
-            page.into_iter().filter(wanted).collect()
+        Some(page.map(|mut page| {
+            let wanted = |key: &str| is_wanted(&self.prefix, key);
+            page.objects.retain(|object| wanted(object.key()));
+            page.odd.retain(|key| wanted(key));
+            page
         }))
     }
 
     /// Its address, as a person would write it.
-    pub(super) fn name(&self, object: &Object) -> PathBuf {
-        PathBuf::from(format!("s3://{}/{}", self.bucket, object.key()))
+    pub(super) fn name(&self, key: &str) -> PathBuf {
+        PathBuf::from(format!("s3://{}/{key}", self.bucket))
     }
 
     pub(super) fn read(&self, object: &Object) -> std::io::Result<Input> {
@@ -66,7 +68,8 @@ fn is_wanted(prefix: &str, key: &str) -> bool {
         return false;
     };
     let below = prefix.is_empty() || prefix.ends_with('/') || rest.starts_with('/');
-    let hidden = rest.split('/').any(|step| step.starts_with('.'));
+    let is_hidden = |step: &str| step.starts_with('.') && step != "." && step != "..";
+    let hidden = rest.split('/').any(is_hidden);
     rest.is_empty() || (below && !hidden && files::is_named_so(key))
 }
 
@@ -96,6 +99,8 @@ mod tests {
             ("a", "ab/c.log.gz", false),
             ("a", "a/README.md", false),
             ("a", "a/.b/c.log.gz", false),
+            ("a", "a/../c.log.gz", true),
+            ("a", "a//c.log.gz", true),
             ("a/strange", "a/strange", true),
             ("a/strange", "a/strange.log.gz", false),
         ] {

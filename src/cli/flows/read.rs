@@ -18,6 +18,9 @@ use crate::ship::aws::Failure as Trouble;
 const LONGEST: u64 = 64 * 1024;
 /// Of a folder.
 const NONE: &str = "has no .log, .gz, .zst, .txt or .parquet file in it";
+/// Of a key.
+#[cfg(feature = "aws")]
+const ODD: &str = "such a key can't be asked for: it begins with a slash, or has an empty step, \".\", \"..\" or a control character";
 /// Damaged lines that are told one by one.
 const TOLD: u64 = 5;
 
@@ -142,9 +145,16 @@ impl Reading {
         let before = self.files + self.missing + self.damaged_files;
         while let Some(page) = below.next() {
             match page {
-                Ok(objects) => {
-                    for object in &objects {
-                        self.input(&below.name(object), below.read(object), take)?;
+                Ok(page) => {
+                    for object in &page.objects {
+                        self.input(&below.name(object.key()), below.read(object), take)?;
+                    }
+                    for key in &page.odd {
+                        self.missing += 1;
+                        tell(&format!(
+                            "cannot read {}: {ODD}",
+                            name(&below.name(&key.escape_debug().to_string()))
+                        ));
                     }
                 }
                 Err(trouble) => return self.no_bucket(&trouble.reason),

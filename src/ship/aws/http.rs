@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Url, redirect};
 
-use crate::ship::aws::{Failure, Kind, Settings};
+use crate::ship::aws::{Failure, Kind, Place, Settings};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// A batch of events is 1 MB: half a minute is enough for a slow line.
@@ -24,12 +24,15 @@ pub fn install_tls() {
 /// For AWS, or who stands in for it at an address: certificates of the system or of `AWS_CA_BUNDLE`, proxies as the environment says. No
 /// proxy leads to this machine.
 pub(super) fn outside(settings: &Settings, url: &Url) -> Result<Client, Failure> {
-    let builder = plain().connect_timeout(CONNECT).timeout(WHOLE);
-    let builder = match is_here(url) {
+    let builder = direct(plain().connect_timeout(CONNECT), Some(url));
+    trusting(builder.timeout(WHOLE), settings)
+}
+
+fn direct(builder: ClientBuilder, url: Option<&Url>) -> ClientBuilder {
+    match url.is_some_and(is_here) {
         true => builder.no_proxy(),
         false => builder,
-    };
-    trusting(builder, settings)
+    }
 }
 
 /// Whether an address is of this machine.
@@ -40,17 +43,15 @@ pub(super) fn is_here(url: &Url) -> bool {
 }
 
 /// The same for large files on slow lines: whoever sends sees to it that something moves.
-///
-/// # Errors
-/// There are no certificates.
-pub fn patient(settings: &Settings) -> Result<Client, Failure> {
-    trusting(plain().connect_timeout(CONNECT), settings)
+pub(in crate::ship) fn patient(settings: &Settings, place: &Place) -> Result<Client, Failure> {
+    let builder = direct(plain().connect_timeout(CONNECT), place.url().as_ref());
+    trusting(builder, settings)
 }
 
 /// The same for who reads: a slow answer is taken, one of which nothing comes is not.
-pub(in crate::ship) fn reading(settings: &Settings) -> Result<Client, Failure> {
-    let builder = plain().connect_timeout(CONNECT).read_timeout(WHOLE);
-    trusting(builder, settings)
+pub(in crate::ship) fn reading(settings: &Settings, place: &Place) -> Result<Client, Failure> {
+    let builder = direct(plain().connect_timeout(CONNECT), place.url().as_ref());
+    trusting(builder.read_timeout(WHOLE), settings)
 }
 
 fn trusting(builder: ClientBuilder, settings: &Settings) -> Result<Client, Failure> {

@@ -2,6 +2,7 @@
 
 use object_store::aws::AmazonS3Builder;
 use object_store::{ClientOptions, RetryConfig};
+use reqwest::Url;
 
 use crate::ship::aws::{Failure, Settings, region, suffix};
 
@@ -32,6 +33,11 @@ impl Place {
             endpoint = Some(format!("https://s3.{region}.{suffix}"));
         }
         Ok(Self { region, endpoint })
+    }
+
+    /// The address that takes the place of AWS's own.
+    pub(in crate::ship) fn url(&self) -> Option<Url> {
+        self.endpoint.as_deref().and_then(|e| Url::parse(e).ok())
     }
 
     /// Encryption on the way is a must unless the endpoint says otherwise.

@@ -41,9 +41,9 @@ impl Bucket {
     pub(super) async fn open(s3: &S3, pace: Pace) -> Result<Self, Failure> {
         let doing = format!("cannot prepare to put into s3://{}", s3.bucket);
         let settings = Settings::new(s3.profile.as_deref(), s3.region.as_deref());
-        let wire = Wire::new(aws::patient(&settings)?, pace);
         let credentials = Credentials::new(settings.clone());
         let place = Place::of(s3.endpoint.as_deref(), &settings).await?;
+        let wire = Wire::new(aws::patient(&settings, &place)?, pace);
         let builder = says(place.builder(&s3.bucket), s3)
             .with_checksum_algorithm(Checksum::SHA256)
             .with_credentials(credentials.clone())
