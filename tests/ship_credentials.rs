@@ -11,7 +11,7 @@
 mod ship_support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -497,15 +497,4 @@ fn secrets_are_in_no_debug_output_and_files_are_named_for_walls() {
     let files = settings.files();
     assert!(files.contains(&home.path().join(".aws/credentials")));
     assert!(files.contains(&"/run/token".into()));
-    assert_eq!(settings.token_files(), ["/run/token"].map(PathBuf::from));
-}
-
-#[test]
-fn the_token_that_a_profile_begins_with_is_named_for_walls() {
-    let config = "[profile a]\nrole_arn = x\nsource_profile = b\n\
-                  [profile b]\nrole_arn = y\nweb_identity_token_file = /run/elsewhere/token\n";
-    let home = home(config, "");
-    let settings = settings(home.path(), &[("AWS_PROFILE", "a")]);
-    let expected = PathBuf::from("/run/elsewhere/token");
-    assert_eq!(settings.token_files(), [expected]);
 }

@@ -152,6 +152,9 @@ impl Config {
             // what was wrong has been left out: a session may claim more than was meant
             let sure = |e: &&session::Error| !broken || !matches!(e.key, "vni" | "source");
             list.extend(errors.iter().filter(sure).map(|e| read.table.of_session(e)));
+            if !broken {
+                list.extend(config.strange_sessions(&read.table));
+            }
             let errors = config.flow_logs(base(file)).err().unwrap_or_default();
             list.extend(errors.iter().map(|e| read.table.of_flow_log(e)));
         }
@@ -297,6 +300,35 @@ impl Config {
             }))
         });
         wrong.collect()
+    }
+
+    /// Flow logs of sessions that there can't be: they would stay empty.
+    fn strange_sessions(&self, table: &read::Table<'_>) -> Vec<Problem> {
+        let mut wrong = Vec::new();
+        for (index, log) in self.flow_log.iter().enumerate() {
+            for strange in log.session.iter().filter(|name| !self.may_be_session(name)) {
+                let names = self.session.iter().map(|session| session.name.as_str());
+                let near = names.min_by_key(|name| strsim::damerau_levenshtein(strange, name));
+                let near = near.map(|near| format!("; the nearest is \"{near}\""));
+                wrong.push(table.of_flow_log(&flowlog::Problem {
+                    index,
+                    key: vec!["session"],
+                    name: log.name.clone(),
+                    problem: format!(
+                        "no session is called \"{strange}\"{}",
+                        near.unwrap_or_default()
+                    ),
+                }));
+            }
+        }
+        wrong
+    }
+
+    /// Whether packets can be of a session of this name: one that is configured, or one that is made for those that none claims.
+    fn may_be_session(&self, name: &str) -> bool {
+        let number = name.strip_prefix("vni-");
+        let made = number.is_some_and(|n| n == "other" || n.parse::<u32>().is_ok());
+        made || name == "unknown" || self.session.iter().any(|session| session.name == name)
     }
 
     /// What the sessions say of shipping.

@@ -138,6 +138,11 @@ fn what_is_wrong_with_a_flow_log_is_told_with_its_place() {
         ),
         ("[[flow_log]]\ninterval = '2h'", "2:12", "1s to 1h"),
         (
+            "[[session]]\nname = 'web'\nvni = 7\n[[flow_log]]\nsession = ['vni-8', 'wbe']",
+            "5:11",
+            "the nearest is \"web\"",
+        ),
+        (
             "[[flow_log]]\n[[flow_log]]\nname = 'default'",
             "3:8",
             "give each its own",

@@ -346,3 +346,29 @@ impl Scale {
         self.publish_open(0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_that_is_told_decides_and_one_that_fits_nothing_leaves_it_to_the_session() {
+        let (eni, router) = ([2, 1, 1, 1, 1, 1], [2, 9, 9, 9, 9, 9]);
+        let direction = |told: Told, dst: [u8; 6], src: [u8; 6]| {
+            told.direction(&Sight {
+                outline: &Outline::default(),
+                frame: &[dst, src].concat(),
+                wire_len: 12,
+                direction: Direction::Egress,
+                kept: true,
+                time: Timestamp::default(),
+            })
+        };
+        let told = Told::Mac(eni);
+        assert_eq!(direction(told, eni, router), Direction::Ingress);
+        assert_eq!(direction(told, router, eni), Direction::Egress);
+        assert_eq!(direction(told, router, router), Direction::Egress);
+        assert_eq!(direction(Told::Nothing, eni, router), Direction::Egress);
+        assert_eq!(direction(Told::Many, router, eni), Direction::Unknown);
+    }
+}

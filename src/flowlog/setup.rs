@@ -284,3 +284,30 @@ fn names(configs: &[Config]) -> Vec<Problem> {
     }
     problems
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Vni;
+
+    #[test]
+    fn an_interface_that_another_selection_leaves_out_is_not_of_the_flow_log_any_more() {
+        let met = Met {
+            eni: Eni {
+                source: [10, 0, 0, 5].into(),
+                endpoint: None,
+            },
+            logs: 1,
+            pairs: vec![("web".into(), Vni::new(7))],
+        };
+        for (text, has) in [
+            ("", true),
+            ("session = ['web']", true),
+            ("session = ['dns']", false),
+            ("source = ['192.0.2.0/24']", false),
+        ] {
+            let part = Part::compile(&toml::from_str(text).unwrap(), Path::new(".")).unwrap();
+            assert_eq!(part.has(&met, 0), has, "{text}");
+        }
+    }
+}

@@ -114,7 +114,8 @@ fn the_upload_of_a_file_that_was_given_up_is_broken_off_as_soon_as_the_bucket_ca
     rig.offer("small", b"1");
     let mut running = Running::start(queue(&rig, &fake));
     running.until_shipped(1);
-    assert_eq!((fake.open_uploads(), fake.times("abort")), (1, 1));
+    assert_eq!(fake.open_uploads(), 1);
+    assert!(fake.times("abort") > 0);
     drop(running);
     is_down.store(false, Ordering::SeqCst);
     let _running = Running::start(queue(&rig, &fake));

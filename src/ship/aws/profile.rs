@@ -269,3 +269,26 @@ async fn named(settings: &Settings, source: &str, profile: &str) -> Result<Look,
         found => Ok(found),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::aws::Environment;
+
+    #[test]
+    fn the_token_that_a_profile_begins_with_is_named_for_walls() {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("config");
+        let text = "[profile a]\nrole_arn = x\nsource_profile = b\n\
+                    [profile b]\nrole_arn = y\nweb_identity_token_file = /run/elsewhere/token\n";
+        fs::write(&config, text).unwrap();
+        let of = |profile| Settings {
+            profile: Some(String::from(profile)),
+            region: None,
+            environment: Environment::with([("AWS_CONFIG_FILE", config.to_str().unwrap())]),
+        };
+        let expected = PathBuf::from("/run/elsewhere/token");
+        assert_eq!(of("a").token_files(), [expected]);
+        assert!(of("c").token_files().is_empty());
+    }
+}

@@ -441,13 +441,13 @@ impl Writers {
         end();
         let mut stuck = Vec::new();
         for thread in self.threads.into_iter().flatten() {
-            stuck.extend(join(thread, &end));
+            stuck.extend(join(thread, end));
         }
         self.stats.tell_keeper(None);
-        stuck.extend(self.keeper.and_then(|thread| join(thread, &end)));
+        stuck.extend(self.keeper.and_then(|thread| join(thread, end)));
         let stopped = Entry::Stopped(Box::new(last(&stuck)));
         self.manifest.tell_then(stopped, None, |_| {});
-        stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, &end)));
+        stuck.extend(self.scribe.take().and_then(|scribe| join(scribe, end)));
         Report {
             files: self.stats.files(),
             lost: self.stats.lost(),
