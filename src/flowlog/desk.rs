@@ -1,7 +1,7 @@
 //! The thread that writes flow logs.
 //!
 //! Takes: closed flows from all workers, and what was lost before them. Gives: records in the files of each [`Log`](crate::flowlog::Log), SKIPDATA and NODATA lines, numbers
-//! and trouble in [`Stats`]. Holds: workers never wait for it where packets run away; it ends when the last worker has; a panic of it is told, its
+//! and trouble in [`Stats`](crate::flowlog::Stats). Holds: workers never wait for it where packets run away; it ends when the last worker has; a panic of it is told, its
 //! records are counted as lost, and nothing else stops.
 
 use std::collections::BTreeMap;

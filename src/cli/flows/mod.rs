@@ -70,7 +70,7 @@ pub(super) struct Args {
     /// The region of the bucket. [default: of the environment, the profile, or this instance]
     #[arg(long, value_name = "REGION")]
     region: Option<String>,
-    /// Another address than AWS's for the bucket, as https://s3.example.
+    /// Another address than AWS's for the bucket, as `https://s3.example`.
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
     /// The profile of ~/.aws that may read the bucket. [default: credentials as AWS's own tools find them]
