@@ -84,7 +84,7 @@ pub struct Log {
     /// The hidden folder, once there is a file.
     work: Option<Work>,
     /// By bucket.
-    open: BTreeMap<u64, Growing>,
+    open: BTreeMap<u64, Box<Growing>>,
     publisher: Publisher,
     line: String,
     flushed: Timestamp,
@@ -331,7 +331,7 @@ impl Log {
         let mut first = Ok(());
         while let Some(entry) = self.open.first_entry().filter(|e| over(*e.key())) {
             let file = entry.remove();
-            let published = self.publish(file);
+            let published = self.publish(*file);
             first = first.and(published);
         }
         first
@@ -344,13 +344,13 @@ impl Log {
         let made_way = self.make_way(bucket);
         let mut file = match self.open.remove(&bucket) {
             Some(file) => file,
-            None => self.begin(bucket)?,
+            None => Box::new(self.begin(bucket)?),
         };
         if let Err(source) = file.record(&self.line) {
             return Err(self.lose("write", file.path(), file.records + 1, source));
         }
         let done = if self.is_full(&file) {
-            self.publish(file)
+            self.publish(*file)
         } else {
             self.open.insert(bucket, file);
             Ok(())
@@ -374,7 +374,7 @@ impl Log {
             false => self
                 .open
                 .pop_first()
-                .map_or(Ok(()), |(_, oldest)| self.publish(oldest)),
+                .map_or(Ok(()), |(_, oldest)| self.publish(*oldest)),
         }
     }
 
