@@ -160,11 +160,7 @@ pub(super) fn start(parts: Parts) -> Result<Pipeline, Error> {
         live: ends.live,
     };
     let (flow_logs, meters) = meters(flow_logs, &joints, &parts.facts, &shared)?;
-    let works = joints.works(ends.outlet.sinks(captures), feeds.len());
-    let metered = works.into_iter().zip(meters);
-    let works: Vec<_> = metered
-        .map(|(work, meter)| work.with_meter(meter))
-        .collect();
+    let works = joints.works(ends.outlet.sinks(captures), meters, feeds.len());
     let Running {
         receivers,
         workers,
@@ -222,9 +218,17 @@ impl Joints<'_> {
         Seats::new(Arc::clone(self.table))
     }
 
-    fn works(&self, sinks: Vec<Box<dyn Sink>>, receivers: usize) -> Vec<Work> {
-        let each = sinks.into_iter().enumerate();
-        let work = |(id, sink)| Work::new(id, receivers, self.seats(), sink, !self.live);
+    /// One for each sink and meter, of which there are as many as workers.
+    fn works(
+        &self,
+        sinks: Vec<Box<dyn Sink>>,
+        meters: Vec<Option<flowlog::Meter>>,
+        receivers: usize,
+    ) -> Vec<Work> {
+        let each = sinks.into_iter().zip(meters).enumerate();
+        let work = |(id, (sink, meter))| {
+            Work::new(id, receivers, self.seats(), sink, !self.live).with_meter(meter)
+        };
         each.map(work).collect()
     }
 
